@@ -5,16 +5,19 @@ It shares no code with the package and is what the vectorised features are check
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pandas as pd
 from scipy.stats import kurtosis, norm
 
-NAMES = (
-    "jump ext_z kurt mdd cvar95 upvol spread amihud roll turnover intensity impact liq_prem imbalance mkt_corr sec_corr "
-    "r2 contagion dcovar spillover herding mom5 mom20 reversal rsi macd vp_div sup_res accel"
-).split()
+NAMES = [
+    *("jump", "ext_z", "kurt", "mdd", "cvar95", "upvol"),
+    *("spread", "amihud", "roll", "turnover", "intensity", "impact", "liq_prem", "imbalance"),
+    *("mkt_corr", "sec_corr", "r2", "contagion", "dcovar", "spillover", "herding"),
+    *("mom5", "mom20", "reversal", "rsi", "macd", "vp_div", "sup_res", "accel"),
+]
 NAN = float("nan")
 
 
@@ -257,10 +260,11 @@ class Oracle:
         return 1.645 * np.std([m for _, m in rows], ddof=1) * self.corr(rows) * 100 if len(rows) >= 15 else None
 
     def spillover(self, t, i):
-        rows = self.points(
-            i, t, self.ret,
-            lambda j, i: self.ret(j - 1, i), lambda j, i: self.market_at(j - 1, i), lambda j, i: self.sector_at(j - 1, i),
-        )  # fmt: skip
+        def day_before(series):
+            return lambda j, i: series(j - 1, i)
+
+        before = [day_before(s) for s in (self.ret, self.market_at, self.sector_at)]
+        rows = self.points(i, t, self.ret, *before)
         if len(rows) < 15:
             return None
         y, own, m, s = np.array(rows).T
@@ -308,7 +312,7 @@ class Oracle:
 
     def rsi(self, t, i):
         c = self.prices_to(t, i)
-        moves = [b - a for a, b in zip(c, c[1:], strict=False)]
+        moves = [b - a for a, b in itertools.pairwise(c)]
         if len(moves) < 14:
             return None
         gain = np.mean([max(x, 0) for x in moves[:14]])

@@ -57,14 +57,19 @@ class Inputs:
         self.traded = self.volume > 0
 
     @cached_property
+    def carried_close(self) -> np.ndarray:
+        """adj_close; on a session without trade the last one (never used beyond the stock's last row)."""
+        return pd.DataFrame(np.where(self.traded, self.close, np.nan)).ffill().to_numpy()
+
+    @cached_property
     def p(self) -> np.ndarray:
-        """ln adj_close; on a session without trade the last one (never used beyond the stock's last row)."""
-        return pd.DataFrame(self.traded_p).ffill().to_numpy()
+        """ln of the carried close."""
+        return np.log(self.carried_close)
 
     @cached_property
     def traded_p(self) -> np.ndarray:
         """ln adj_close, NaN on a session without trade."""
-        return np.log(np.where(self.traded, self.close, np.nan))
+        return np.where(self.traded, self.p, np.nan)
 
     @cached_property
     def r(self) -> np.ndarray:

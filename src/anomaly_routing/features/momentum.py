@@ -38,7 +38,7 @@ def rsi(w: Inputs) -> np.ndarray:
 
     No losses give 1, no moves 0. A recursion from the stock's first row; days without trade leave it unchanged.
     """
-    change = np.where(w.traded, w.close - lag(np.exp(w.p), 1), np.nan)
+    change = np.where(w.traded, w.close - lag(w.carried_close, 1), np.nan)
     up = down = np.zeros(change.shape[1])
     seen = np.zeros(change.shape[1], int)
     out = np.full(change.shape, np.nan)

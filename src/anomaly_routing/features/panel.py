@@ -71,7 +71,7 @@ class Scaler:
     rule: np.ndarray
 
     def transform(self, features: xr.DataArray) -> np.ndarray:
-        """x = clip((raw - center) / scale, -8, 8), float32 [session, ticker, feature]; 0 where undefined or inactive."""
+        """x = clip((raw - center) / scale, -8, 8), float32 [session, ticker, feature]; undefined or inactive is 0."""
         x = np.clip((features.to_numpy() - self.center) / self.scale, -CLIP, CLIP)
         x = np.where(self.rule == "constant", 0.0, x)
         return np.where(np.isfinite(x) & features["active"].to_numpy()[..., None], x, 0.0).astype(np.float32)
