@@ -1,0 +1,61 @@
+# Two commands matter: `make reproduce` and `make test`. Both make the environment first if it is not there.
+PYTHON ?= python3.11
+VENV ?= .venv
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+export DVC_NO_ANALYTICS = 1
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce us100 market test lint bench readme fresh lock hooks
+
+help:  ## this list
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready  ## the environment; TORCH_INDEX=<url of a torch build> chooses a CPU or CUDA build
+
+$(VENV)/.ready: constraints.txt requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --requirement constraints.txt
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+reproduce: setup  ## prices to scored events, on the simulated market
+	@python -m anomaly_routing.markets cost --params params.yaml
+	dvc repro
+
+us100: NAME = us100
+us100: market  ## the same on the real 100 US stocks; PRICES=<folder>
+
+market: setup  ## the same on your own prices; NAME=<name> PRICES=<folder>
+	@test -n "$(NAME)" || { echo "say NAME=<name of the market>"; exit 2; }
+	@test -n "$(PRICES)" || { echo "say PRICES=<folder with prices.parquet or .csv and universe.csv>"; exit 2; }
+	python -m anomaly_routing.markets create --name $(NAME) --prices "$(PRICES)"
+	@python -m anomaly_routing.markets cost --params markets/$(NAME)/params.yaml
+	dvc repro markets/$(NAME)/dvc.yaml
+
+test: setup  ## every test, the notebooks included
+	python -m pytest
+
+lint: setup  ## ruff, and notebooks stored without outputs
+	ruff check .
+	ruff format --check .
+	nbstripout --verify notebooks/*.ipynb
+
+bench: setup  ## speed and memory, as ratios with medians
+	python benchmarks/bench.py
+
+readme: setup  ## write the headline table into README.md from the reports
+	python -m anomaly_routing.readme
+
+fresh:  ## forget what is computed, not what is committed
+	rm -rf data/interim .dvc/cache .dvc/tmp tmp
+
+lock: setup  ## renew requirements.lock and environment.yml from pyproject.toml (needs uv)
+	rm -f requirements.lock && uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --quiet \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --constraint constraints.txt \
+		--output-file requirements.lock
+	python tools/environment.py
+
+hooks: setup  ## install the local pre-commit hooks
+	pre-commit install

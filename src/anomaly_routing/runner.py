@@ -1,0 +1,105 @@
+"""Run a numbered notebook as a DVC stage: `python -m anomaly_routing.runner STAGE [--params params.yaml]`.
+
+Stage = notebook = section of the parameter file: stage `data` runs `notebooks/01_data.ipynb` with the entries of
+`market` that the notebook asks for and all entries of `data`. The executed copy is written to a temporary name, freed
+of what changes from run to run, and renamed; when a cell fails, the old report stays and the broken copy is left under
+`tmp/` for a look.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+
+from anomaly_routing.files import replacing
+from anomaly_routing.paths import MarketPaths, repository
+
+VOLATILE = ("papermill", "execution", "widgets")
+
+
+def notebook_of(stage: str, root: Path) -> Path:
+    """`notebooks/NN_<stage>.ipynb`."""
+    found = sorted((root / "notebooks").glob(f"[0-9][0-9]_{stage}.ipynb"))
+    if len(found) != 1:
+        raise FileNotFoundError(
+            f"stage {stage!r} needs exactly one notebook named NN_{stage}.ipynb, found {len(found)}"
+        )
+    return found[0]
+
+
+def parameters_for(notebook: Path, params: dict[str, Any], stage: str) -> dict[str, Any]:
+    """What to inject. A key that the notebook does not declare is an error (papermill would only warn)."""
+    declared = set(papermill.inspect_notebook(str(notebook)))
+    own = params.get(stage) or {}
+    unknown = sorted(set(own) - declared)
+    if unknown:
+        raise KeyError(
+            f"{notebook.name} has no parameter {', '.join(unknown)}; it declares {', '.join(sorted(declared))}"
+        )
+    return {k: v for k, v in params["market"].items() if k in declared} | own
+
+
+def clean(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Without what differs between two equal runs: timings, random cell ids, progress bars."""
+    for name in VOLATILE:
+        nb.metadata.pop(name, None)
+    for number, cell in enumerate(nb.cells):
+        for name in VOLATILE:
+            cell.metadata.pop(name, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"
+        elif "id" not in cell:
+            cell.id = f"cell-{number}"
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if not _is_progress(o)]
+    return nb
+
+
+def _is_progress(output: nbformat.NotebookNode) -> bool:
+    """A progress bar returns the carriage; a warning never does, so warnings stay in the report."""
+    return output.output_type == "stream" and output.name == "stderr" and "\r" in output.text
+
+
+def run_stage(stage: str, params_file: Path) -> Path:
+    """Execute the notebook of a stage; returns the report's path."""
+    root = repository()
+    params = yaml.safe_load(params_file.read_text(encoding="utf-8"))
+    notebook = notebook_of(stage, root)
+    report = MarketPaths(params["market"]["name"], root).reports / "notebooks" / notebook.name
+    values = parameters_for(notebook, params, stage)
+    print(f"{notebook.name} for market {params['market']['name']}", file=sys.stderr, flush=True)
+    with replacing(report) as partial:
+        try:
+            papermill.execute_notebook(
+                str(notebook), str(partial), values, kernel_name="python3", cwd=str(root), stderr_file=sys.stderr
+            )
+        except papermill.PapermillExecutionError:
+            broken = root / "tmp" / notebook.name
+            broken.parent.mkdir(exist_ok=True)
+            shutil.copy(partial, broken)
+            print(f"the failed copy is {broken.relative_to(root)}; the last report is untouched", file=sys.stderr)
+            raise
+        nbformat.write(clean(nbformat.read(partial, as_version=4)), partial)
+    return report
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stage")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    args = parser.parse_args(argv)
+    try:
+        run_stage(args.stage, args.params)
+    except (papermill.PapermillExecutionError, FileNotFoundError, KeyError) as error:
+        sys.exit(f"{args.stage}: {error}")
+
+
+if __name__ == "__main__":
+    main()
