@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS = 1
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce us100 market test lint bench readme fresh lock hooks
+.PHONY: help setup reproduce us100 market test lint bench readme prune fresh lock hooks
 
 help:  ## this list
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,12 +25,16 @@ reproduce: setup  ## prices to scored events, on the simulated market
 	dvc repro
 
 us100: NAME = us100
+us100: SELECT = in_us100
+us100: EVENTS = paper/events.yaml
 us100: market  ## the same on the real 100 US stocks; PRICES=<folder>
 
 market: setup  ## the same on your own prices; NAME=<name> PRICES=<folder>
 	@test -n "$(NAME)" || { echo "say NAME=<name of the market>"; exit 2; }
 	@test -n "$(PRICES)" || { echo "say PRICES=<folder with prices.parquet or .csv and universe.csv>"; exit 2; }
-	python -m anomaly_routing.markets create --name $(NAME) --prices "$(PRICES)"
+	python -m anomaly_routing.markets create --name $(NAME) --prices "$(PRICES)" \
+		$(if $(CALENDAR),--calendar $(CALENDAR)) $(if $(SELECT),--select $(SELECT)) \
+		$(if $(EVENTS),--events $(EVENTS)) $(if $(SECTORS),--sectors "$(SECTORS)")
 	@python -m anomaly_routing.markets cost --params markets/$(NAME)/params.yaml
 	dvc repro markets/$(NAME)/dvc.yaml
 
@@ -47,6 +51,9 @@ bench: setup  ## speed and memory, as ratios with medians
 
 readme: setup  ## write the headline table into README.md from the reports
 	python -m anomaly_routing.readme
+
+prune: setup  ## delete stored runs of configurations that are no longer current
+	python -m anomaly_routing.runs reports
 
 fresh:  ## forget what is computed, not what is committed
 	rm -rf data/interim .dvc/cache .dvc/tmp tmp

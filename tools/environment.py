@@ -16,9 +16,10 @@ def normal(name: str) -> str:
 
 
 def locked() -> dict[str, str]:
-    """Name -> exact version in requirements.lock."""
+    """Name -> exact version in requirements.lock, for Python 3.11."""
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    return {normal(n): v for n, v in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, flags=re.M)}
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)(.*)$", text, flags=re.M)
+    return {normal(name): version for name, version, marker in pins if ">= '3.12'" not in marker}
 
 
 def direct() -> list[str]:

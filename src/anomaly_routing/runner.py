@@ -63,8 +63,9 @@ def clean(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _is_progress(output: nbformat.NotebookNode) -> bool:
-    """A progress bar returns the carriage; a warning never does, so warnings stay in the report."""
-    return output.output_type == "stream" and output.name == "stderr" and "\r" in output.text
+    """A progress bar returns the carriage (or ends with an empty line); a warning does neither, so warnings stay."""
+    stderr = output.output_type == "stream" and output.name == "stderr"
+    return stderr and ("\r" in output.text or not output.text.strip())
 
 
 def run_stage(stage: str, params_file: Path) -> Path:

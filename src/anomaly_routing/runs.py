@@ -7,6 +7,7 @@ another. One file a run, written whole or not at all, small enough for git.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.files import plain, replacing
+from anomaly_routing.files import plain, read_json, replacing, write_json
 
+INDEX = "index.json"
 MAX_BYTES = 600_000
 FLOAT16_TOP = 60_000.0
 
@@ -54,7 +56,7 @@ class Run:
     """Scores of one run.
 
     score : float [session, ticker], NaN where inactive, higher is more anomalous; rows of `score_sessions`.
-    daily : daily series (columns such as "mean"), index = sessions; full precision. The evaluator reads these.
+    daily : daily series (columns such as "mean"), index = sessions; kept as float32. The evaluator reads these.
     info : tier, device, seconds, training log: whatever a reader may ask, JSON types.
     """
 
@@ -86,7 +88,7 @@ class RunStore:
             "scale": np.array(scale),
             "score_sessions": run.score_sessions.to_numpy("datetime64[D]"),
             "tickers": np.array(run.tickers, dtype=str),
-            "daily": run.daily.to_numpy(np.float64),
+            "daily": run.daily.to_numpy(np.float32),
             "daily_columns": np.array(list(run.daily.columns), dtype=str),
             "daily_sessions": run.daily.index.to_numpy("datetime64[D]"),
             "meta": np.array(json.dumps(plain({"key": key.__dict__, "info": run.info}), sort_keys=True)),
@@ -108,6 +110,22 @@ class RunStore:
         if key not in self:
             self.save(key, compute())
         return self.load(key)
+
+    def mark_current(self, keys: list[RunKey]) -> None:
+        """Write `index.json`: the runs that belong to the present configuration; others are kept but not judged."""
+        write_json(self.folder / INDEX, {"current": sorted(key.filename for key in keys)})
+
+    def current(self) -> list[Path]:
+        """The files of the last `mark_current`, in order; empty before the first."""
+        index = self.folder / INDEX
+        return [self.folder / name for name in read_json(index)["current"]] if index.exists() else []
+
+    def prune(self) -> list[Path]:
+        """Delete the runs that are not current; returns them."""
+        old = sorted(set(self.folder.glob("*.npz")) - set(self.current()))
+        for path in old:
+            path.unlink()
+        return old
 
     def table(self) -> pd.DataFrame:
         """One row a stored run: its key, tier, device, seconds, bytes and file."""
@@ -141,3 +159,14 @@ def read_run(path: str | Path) -> Run:
             ),
             info=json.loads(str(z["meta"]))["info"],
         )
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Delete stored runs of configurations that are no longer current.")
+    parser.add_argument("reports", type=Path, help="folder that holds run stores, such as reports")
+    for index in sorted(parser.parse_args(argv).reports.rglob(INDEX)):
+        print(f"{index.parent}: {len(RunStore(index.parent).prune())} old runs deleted")
+
+
+if __name__ == "__main__":
+    main()

@@ -218,6 +218,12 @@ def test_scaler_needs_training_sessions():
         fit_scaler(got, np.zeros(60, bool), universe()["sector"].to_numpy(object))
 
 
+def test_the_name_of_the_session_index_does_not_matter():
+    prices, members = random_prices(days=60), universe()
+    named = pd.DatetimeIndex(np.unique(prices["date"].to_numpy()), name="date")
+    assert compute_features(prices, members, named).identical(compute_features(prices, members))
+
+
 def test_panel_shapes_and_benchmarks():
     prices, members = random_prices(days=80), universe()
     got = compute_features(prices, members)

@@ -13,6 +13,7 @@ from anomaly_routing.features.inputs import Inputs
 from anomaly_routing.features.rolling import MIN_VALID, rolling_sum
 from anomaly_routing.panel import Panel
 
+FEATURES_NUMERICS = 1  # raised by hand when the arithmetic of a feature or of the scaling changes
 MIN_VALID_FEATURES = 24  # of 29: fewer and the row is not valid
 CLIP = 8.0
 BINARY_VALUE = 4.0  # a jump is a 4-sigma return
@@ -48,7 +49,7 @@ def compute_features(
         values,
         dims=("session", "ticker", "feature"),
         coords={
-            "session": w.sessions,
+            "session": w.sessions.to_numpy(),
             "ticker": w.tickers,
             "feature": feature_names(),
             "active": (("session", "ticker"), active),

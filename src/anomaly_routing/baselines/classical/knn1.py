@@ -1,0 +1,50 @@
+"""Distance to the most similar training stock-day."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from anomaly_routing.baselines.inputs import fit_rows, masked, subsample
+from anomaly_routing.baselines.registry import register
+from anomaly_routing.panel import Panel
+
+
+@register(
+    "knn1",
+    family="classical",
+    title="1-NN distance",
+    reference="DESIGN 7; Sarfraz et al. 2024 (QuoVadisTAD); Ramaswamy et al. 2000",
+    requires=("features",),
+)
+@dataclass
+class NearestNeighbour:
+    """Euclidean distance of x_t from the nearest of at most `max_rows` seeded training stock-days.
+
+    A stock-day of the sample is not its own neighbour: it takes the next one.
+    """
+
+    seed: int = 0
+    max_rows: int = 5_000
+    index_: NearestNeighbors = field(init=False, repr=False)
+    sampled_: np.ndarray = field(init=False, repr=False)  # positions in the flattened [S, N] of the sample's rows
+
+    def fit(self, panel: Panel, train_mask: np.ndarray) -> NearestNeighbour:
+        usable = np.flatnonzero(fit_rows(panel, "causal", train_mask))
+        if len(usable) < 2:
+            raise ValueError("a nearest neighbour needs at least two training stock-days")
+        self.sampled_ = usable[subsample(usable, self.max_rows, np.random.default_rng(self.seed))]
+        rows = panel.x.reshape(-1, len(panel.features))[self.sampled_]
+        self.index_ = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(rows)
+        return self
+
+    def decision_function(self, panel: Panel) -> np.ndarray:
+        distance = np.full(panel.active.size, np.nan)
+        scored = np.flatnonzero(panel.active)
+        if len(scored):
+            near, which = self.index_.kneighbors(panel.x.reshape(-1, len(panel.features))[scored])
+            itself = self.sampled_[which[:, 0]] == scored
+            distance[scored] = np.where(itself, near[:, 1], near[:, 0])
+        return masked(panel, distance.reshape(panel.active.shape))

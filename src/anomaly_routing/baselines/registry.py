@@ -1,0 +1,153 @@
+"""One interface for every detector, and the list of them.
+
+A detector has `fit(panel, train_mask) -> self` and `decision_function(panel) -> float32 [S, N]`: NaN where
+`panel.active` is False, higher = more anomalous. To add one, put a single file into a folder of this package:
+
+    @register("my_detector", family="trivial", title="My detector", reference="where it comes from")
+    @dataclass
+    class MyDetector:
+        window: int = 20                       # parameters are the dataclass's fields
+        def fit(self, panel, train_mask): ...
+        def decision_function(self, panel): ...
+
+A field `seed` marks it as stochastic, a field `mode` receives the mode. Nothing else needs to know of the file.
+Every file is imported when the list is made, so a heavy library (torch) is imported inside `fit`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from anomaly_routing.panel import Panel
+
+
+class Detector(Protocol):
+    """What every detector offers; see the module's docstring."""
+
+    def fit(self, panel: Panel, train_mask: np.ndarray) -> Detector: ...
+
+    def decision_function(self, panel: Panel) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered detector.
+
+    lookahead : for each mode, whether a score at t may depend on sessions after t.
+    numerics : raised by hand when the arithmetic changes, so that stored runs of another meaning are not reused.
+    requires : "benchmark:<ticker>", "feature:<name>" or "features" (any feature at all).
+    """
+
+    name: str
+    family: str
+    title: str
+    reference: str
+    modes: tuple[str, ...]
+    lookahead: dict[str, bool]
+    numerics: int
+    requires: tuple[str, ...]
+    factory: Callable[..., Detector]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Constructor parameters and their defaults, without `mode` and `seed`."""
+        accepted = inspect.signature(self.factory).parameters
+        return {key: p.default for key, p in accepted.items() if key not in ("mode", "seed")}
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the seed matters."""
+        return "seed" in inspect.signature(self.factory).parameters
+
+    def missing(self, panel: Panel) -> str | None:
+        """Why this detector cannot run on this panel, or None if it can."""
+        lacks = [text for requirement in self.requires if (text := _lack(requirement, panel))]
+        return "; ".join(lacks) or None
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(
+    name: str,
+    *,
+    family: str,
+    title: str,
+    reference: str,
+    modes: Iterable[str] = ("causal",),
+    lookahead: Iterable[str] = ("chapter",),
+    numerics: int = 1,
+    requires: Iterable[str] = (),
+) -> Callable[[type], type]:
+    """Class decorator that adds a detector to the registry; `lookahead` names the modes that use the future.
+
+    Raises
+    ------
+    ValueError : the name is taken by another class.
+    """
+
+    def add(factory: type) -> type:
+        known = _ENTRIES.get(name)
+        if known and _origin(known.factory) != _origin(factory):
+            raise ValueError(f"two detectors are called {name!r}: {_origin(known.factory)} and {_origin(factory)}")
+        looks = {mode: mode in tuple(lookahead) for mode in modes}
+        _ENTRIES[name] = Entry(name, family, title, reference, tuple(modes), looks, numerics, tuple(requires), factory)
+        return factory
+
+    return add
+
+
+def detectors() -> dict[str, Entry]:
+    """Every detector found in the modules under `anomaly_routing.baselines`, by family, then by name."""
+    package = importlib.import_module(__package__)
+    for module in pkgutil.walk_packages(package.__path__, prefix=package.__name__ + "."):
+        importlib.import_module(module.name)
+    return {entry.name: entry for entry in sorted(_ENTRIES.values(), key=lambda entry: (entry.family, entry.name))}
+
+
+def create(name: str, mode: str | None = None, seed: int = 0, **params: Any) -> Detector:
+    """A new, unfitted detector.
+
+    mode : one of the entry's modes; default "causal". seed is ignored by deterministic detectors.
+
+    Raises
+    ------
+    ValueError : unknown name, mode or parameter; the message lists what exists.
+    """
+    entries = detectors()
+    if name not in entries:
+        raise ValueError(f"no detector {name!r}; there are: {', '.join(entries)}")
+    entry = entries[name]
+    mode = mode or ("causal" if "causal" in entry.modes else entry.modes[0])
+    if mode not in entry.modes:
+        raise ValueError(f"{name} has no mode {mode!r}; it has: {', '.join(entry.modes)}")
+    unknown = sorted(set(params) - set(entry.parameters))
+    if unknown:
+        known = ", ".join(entry.parameters) or "none"
+        raise ValueError(f"{name} has no parameter {', '.join(map(repr, unknown))}; it has: {known}")
+    accepted = inspect.signature(entry.factory).parameters
+    given = {key: value for key, value in (("mode", mode), ("seed", seed)) if key in accepted}
+    return entry.factory(**given, **params)
+
+
+def _origin(factory: Callable) -> str:
+    return f"{factory.__module__}.{factory.__qualname__}"
+
+
+def _lack(requirement: str, panel: Panel) -> str | None:
+    kind, _, name = requirement.partition(":")
+    if kind == "benchmark":
+        present = name in panel.benchmarks and bool(panel.benchmarks[name].notna().any())
+        return None if present else f"the panel has no benchmark {name}"
+    if kind == "feature":
+        return None if name in panel.features else f"the panel has no feature {name}"
+    if kind == "features":
+        return None if panel.features else "the panel has no features"
+    raise ValueError(f"unknown requirement {requirement!r}; use benchmark:<ticker>, feature:<name> or features")

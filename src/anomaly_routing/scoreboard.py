@@ -1,0 +1,94 @@
+"""Every stored run of a market against its events: the numbers behind notebook 12, metrics.json and the README."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from anomaly_routing.evaluation.protocols import evaluate_daily
+from anomaly_routing.evaluation.summary import over_seeds
+from anomaly_routing.panel import Splits
+from anomaly_routing.paths import MarketPaths
+from anomaly_routing.runs import INDEX, RunStore, read_meta, read_run
+
+CAUSAL = "causal"
+
+
+def label(method: str, variant: str) -> str:
+    """How a method is named on the scoreboard: its name, and its variant in brackets unless it is the causal one."""
+    return method if variant == CAUSAL else f"{method} [{variant}]"
+
+
+def collect(paths: MarketPaths) -> pd.DataFrame:
+    """One row a current run of any stage: label, seed, what its `info` says, and the file.
+
+    Raises FileNotFoundError without any run and ValueError when runs come from different data.
+    """
+    rows = []
+    for path in (
+        p for index in sorted((paths.reports / "runs").rglob(INDEX)) for p in RunStore(index.parent).current()
+    ):
+        meta = read_meta(path)
+        key, info = meta["key"], meta["info"]
+        row = {"label": label(key["method"], key["variant"]), "method": key["method"], "variant": key["variant"]}
+        row |= {k: info[k] for k in ("family", "title", "lookahead", "stochastic", "tier", "device", "seconds")}
+        rows.append(row | {"seed": key["seed"], "data_hash": key["data_hash"], "path": path})
+    if not rows:
+        raise FileNotFoundError(f"no stored run below {paths.reports / 'runs'}: run the stages before this one")
+    table = pd.DataFrame(rows)
+    if len(set(table["data_hash"])) > 1:
+        raise ValueError(f"the runs below {paths.reports / 'runs'} come from different data: run their stages again")
+    return table
+
+
+def evaluate_runs(runs: pd.DataFrame, events: pd.DataFrame, splits: Splits, channel: str = "mean") -> dict[str, Any]:
+    """label -> protocols merged over seeds, n_seeds, tier, device, family, lookahead. Reads only the daily series."""
+    methods = {}
+    for name, group in tqdm(runs.groupby("label", sort=False), desc="methods", unit="method"):
+        results = [
+            evaluate_daily(read_run(path).daily[channel].dropna(), events, splits=splits)
+            for path in group.sort_values("seed")["path"]
+        ]
+        first = group.iloc[0]
+        methods[name] = over_seeds(results) | {
+            "n_seeds": len(results) if first["stochastic"] else 1,
+            "seeds": sorted(int(s) for s in group["seed"]),
+            "stochastic": bool(first["stochastic"]),
+            **{k: first[k] for k in ("method", "variant", "family", "title", "tier", "device")},
+            "lookahead": bool(first["lookahead"]),
+        }
+    return methods
+
+
+def board(methods: dict[str, Any], protocol: str) -> pd.DataFrame:
+    """One row a method under one protocol, best day-level average precision first, look-ahead modes last."""
+    rows = []
+    for name, entry in methods.items():
+        line = entry[protocol]
+        hits = line["per_seed"]["hits"]
+        rows.append({
+            "method": name,
+            "family": entry["family"],
+            "look-ahead": "yes" if entry["lookahead"] else "",
+            "hits": line["hits"],
+            "of": line["n_events"],
+            "seeds": f"{min(hits)}-{max(hits)} ({len(hits)})" if len(hits) > 1 else "1",
+            "95% low": line["hits_low"],
+            "95% high": line["hits_high"],
+            "by chance": line["expected_hits_by_chance"],
+            "chance p": line["chance_p"],
+            "test hits": line["hits_test"],
+            "of test": line["n_events_test"],
+            "median lead": line["lead_median"],
+            "alarm days": line["alarm_rate_test"],
+            "false alarms": line["false_alarm_rate"],
+            "episode precision": line["episode_precision"],
+            "AUC": line["auc"],
+            "AP": line["ap"],
+        })  # fmt: skip
+    table = pd.DataFrame(rows)
+    order = np.lexsort((table["method"], -table["AP"].fillna(0).to_numpy(float), table["look-ahead"] == "yes"))
+    return table.iloc[order].reset_index(drop=True)
