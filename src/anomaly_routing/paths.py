@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def repository() -> Path:
-    """The repository: the nearest folder above the working directory that holds `dvc.yaml` and `notebooks`."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
+    """The repository: the nearest folder above the working directory that is one, else the checkout of this package."""
+    here, checkout = Path.cwd(), Path(__file__).resolve().parents[2]
+    for folder in (here, *here.parents, checkout):
         if (folder / "dvc.yaml").exists() and (folder / "notebooks").is_dir():
             return folder
     raise FileNotFoundError(f"{here} is not inside the repository: start from a folder of the clone")

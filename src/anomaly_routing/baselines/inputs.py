@@ -7,14 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anomaly_routing.features.rolling import (
-    MIN_VALID,
-    enough,
-    lag,
-    rolling_central_sum,
-    rolling_count,
-    rolling_mean,
-)
+from anomaly_routing.features.rolling import MIN_VALID, enough, lag, rolling_central_sum, rolling_count, rolling_mean
 from anomaly_routing.panel import FEATURE_WINDOW, Panel
 
 MIN_TRAIN = 120  # training rows for statistics of a stock's own (SPEC 3)

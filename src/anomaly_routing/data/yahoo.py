@@ -84,6 +84,7 @@ def load_yahoo(
     without yfinance; MarketDataError if the download of a ticker fails (what came before stays in the cache, and the
     next call goes on from there), if a cached file is not the one that was written, or for a broken rule.
     """
+    sectors, benchmarks = tuple(sectors), tuple(benchmarks)
     members = Table(universe.set_axis(pd.RangeIndex(1, len(universe) + 1)), "yahoo universe", is_text=False)
     parse_universe(members, sectors)  # refuse a faulty universe before anything is downloaded
     cache = _Cache(Path(cache_dir))
@@ -100,9 +101,8 @@ def load_yahoo(
     found = [frames[ticker] for ticker in sorted(set(benchmarks)) if ticker not in absent]
     extra = pd.concat(found, ignore_index=True) if found else None
     data = from_frames(prices, present, extra, calendar=calendar, sectors=sectors, source="yahoo")
-    warnings = (
-        [f"absent at Yahoo: {', '.join(absent)} (delete their files in the cache to ask again)"] if absent else []
-    )
+    again = "(delete their files in the cache to ask again)"
+    warnings = [f"absent at Yahoo: {', '.join(absent)} {again}"] if absent else []
     return MarketData(data.prices, data.universe, data.benchmarks, warnings + data.warnings)
 
 

@@ -47,30 +47,40 @@ def circular_shift(
     Returns None when there is no event or nothing can rotate. Rotated counts come from one Fourier convolution a split;
     two splits of n and m sessions need n x m integers of memory.
     """
-    reach = windows if guards is None else windows | guards
-    used = [split for split in splits if reach[:, split].any()]
+    guards = np.zeros_like(windows) if guards is None else guards
+    used = [split for split in splits if (windows | guards)[:, split].any()]
     if not any(split.sum() > 1 for split in used):
         return None
-    hits = _all_shifts(alarms, windows, used) > 0
-    if guards is not None:
-        hits &= _all_shifts(alarms, guards, used) == 0
-    hits = hits.sum(axis=0)
+    hits = _hits_of_all_shifts(alarms, windows, guards, used)
     shifted = hits[tuple(slice(min(1, n - 1), None) for n in hits.shape)]  # a split of one session stays where it is
     at_least = int((shifted >= hits.flat[0]).sum())
     return Placebo((1 + at_least) / (1 + shifted.size), float(shifted.mean()), shifted.size)
 
 
-def _all_shifts(alarms: np.ndarray, windows: np.ndarray, splits: list[np.ndarray]) -> np.ndarray:
-    """Alarms in each event's window under every combination of offsets; int [E, n_1, n_2, ...], offset 0 first."""
-    counts = [_shifted_counts(alarms[split], windows[:, split]) for split in splits]
-    return np.stack([reduce(np.add.outer, event) for event in zip(*counts, strict=True)])
+def _hits_of_all_shifts(
+    alarms: np.ndarray, windows: np.ndarray, guards: np.ndarray, splits: list[np.ndarray]
+) -> np.ndarray:
+    """Number of hits under every combination of offsets; int [n_1, n_2, ...], offset 0 first."""
+    caught = [_shifted_counts(alarms[split], windows[:, split]) for split in splits]
+    spoilt = [_shifted_counts(alarms[split], guards[:, split]) for split in splits]
+    reaches = np.stack([(windows | guards)[:, split].any(axis=1) for split in splits])
+    alone = reaches.sum(axis=0) == 1
+    own = [
+        ((alarm[here & alone] > 0) & (guard[here & alone] == 0)).sum(axis=0)
+        for alarm, guard, here in zip(caught, spoilt, reaches, strict=True)
+    ]
+    hits = reduce(np.add.outer, own)
+    for event in np.flatnonzero(reaches.sum(axis=0) > 1):  # its window lies across a border: both offsets matter
+        alarm, guard = (reduce(np.add.outer, [counts[event] for counts in part]) for part in (caught, spoilt))
+        hits += (alarm > 0) & (guard == 0)
+    return hits
 
 
 def _shifted_counts(alarms: np.ndarray, windows: np.ndarray) -> np.ndarray:
     """Alarms inside each window when the series is rotated by 0..n-1 sessions; int [E, n]."""
     n = len(alarms)
     spectrum = np.fft.rfft(windows, axis=1) * np.conj(np.fft.rfft(alarms))
-    return np.rint(np.fft.irfft(spectrum, n=n, axis=1)).astype(np.int16)
+    return np.rint(np.fft.irfft(spectrum, n=n, axis=1)).astype(int)
 
 
 def chance_hit_rate(alarm_rate: float, window: int = 5) -> float:

@@ -8,12 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import IsolationForest as Forest
 
-from anomaly_routing.baselines.classical.learners import (
-    fit_each,
-    score_each,
-    score_rows,
-    training_sample,
-)
+from anomaly_routing.baselines.classical.learners import fit_each, score_each, score_rows, training_sample
 from anomaly_routing.baselines.inputs import RobustScaling, masked
 from anomaly_routing.baselines.registry import register
 from anomaly_routing.panel import Panel

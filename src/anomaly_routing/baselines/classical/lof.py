@@ -8,12 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.neighbors import LocalOutlierFactor
 
-from anomaly_routing.baselines.classical.learners import (
-    fit_each,
-    score_each,
-    score_rows,
-    training_sample,
-)
+from anomaly_routing.baselines.classical.learners import fit_each, score_each, score_rows, training_sample
 from anomaly_routing.baselines.inputs import RobustScaling, masked
 from anomaly_routing.baselines.registry import register
 from anomaly_routing.panel import Panel
@@ -31,9 +26,9 @@ class LOF:
     """Local density of the neighbours over that of the point, less its cut: above 0 is the flag.
 
     Modes as in `learners`. chapter: the in-sample factor of the panel that is scored, computed anew from it; unscaled,
-    it sees volume only (D03). causal: the factor of a new point among at most `max_rows` seeded training rows (for
-    which, being their own neighbours, it is a little low). Equal rows are counted once, since more than k copies of a row make its density infinite. Cut and NaN as for the
-    Isolation Forest.
+    it sees volume only (D03). causal: the factor of a new point among at most `max_rows` seeded training rows (those
+    rows are their own neighbours, which makes theirs a little low). Equal rows are counted once, since more than k
+    copies of a row make its density infinite. Cut and NaN as for the Isolation Forest.
     """
 
     mode: str = "causal"
