@@ -1,4 +1,4 @@
-"""Every notebook, run with small parameters; and every notebook, seen to go red when a function of the package breaks."""
+"""Every notebook, run with small parameters; and seen to go red when a function of the package breaks."""
 
 from __future__ import annotations
 

@@ -117,20 +117,22 @@ def create(
 ) -> MarketData:
     """Check a folder of prices, bring it in and write the market's pipeline.
 
-    An existing `markets/<name>/params.yaml` is kept: it may hold the user's own choices. Raises MarketDataError for
-    prices that break the contract and ValueError for a name that cannot be a folder name.
+    Values in an existing `markets/<name>/params.yaml` are kept: they may be the user's own choices. Raises
+    MarketDataError for prices that break the contract and ValueError for a name that cannot be a folder name.
     """
     root = root or repository()
     if not SAFE_NAME.fullmatch(name) or name == "simulated":
         raise ValueError(f"{name!r} cannot name a market: small letters, digits and _ only, and not 'simulated'")
+    own_events = f"data/raw/{name}/events.yaml" if (prices / "events.yaml").exists() else ""
+    params = market_params(
+        yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")),
+        name,
+        {"calendar": calendar or guess_calendar(prices), "splits": {}},
+        {"select": select or "", "sectors": sectors or [], "events": events or own_events},
+    )
     params_file = root / "markets" / name / "params.yaml"
-    base = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     if params_file.exists():
-        params = yaml.safe_load(params_file.read_text(encoding="utf-8"))
-    else:
-        own_events = f"data/raw/{name}/events.yaml" if (prices / "events.yaml").exists() else ""
-        data = {"select": select or "", "sectors": sectors or [], "events": events or own_events}
-        params = market_params(base, name, {"calendar": calendar or guess_calendar(prices), "splits": {}}, data)
+        params = _keep_choices(params, yaml.safe_load(params_file.read_text(encoding="utf-8")))
     market = load_folder(
         prices,
         calendar=params["market"]["calendar"],
@@ -145,6 +147,16 @@ def create(
     copy_raw(prices, root / "data" / "raw" / name)
     write_market(root, params)
     return market
+
+
+def _keep_choices(fresh: dict[str, Any], existing: dict[str, Any]) -> dict[str, Any]:
+    """`fresh`, with the values that `existing` has for the same keys; keys that are gone stay gone."""
+    return {
+        key: _keep_choices(value, existing[key])
+        if isinstance(value, dict) and value and isinstance(existing.get(key), dict)
+        else existing.get(key, value)
+        for key, value in fresh.items()
+    }
 
 
 def cost(params: dict[str, Any], root: Path) -> str:

@@ -28,8 +28,8 @@ def headline(metrics: dict[str, Any]) -> str:
     lines = [
         f"**{TITLES.get(market, market)}** (`{market}`; {metrics['n_events']} events, {metrics['test_sessions']} test "
         f"sessions; median of {seeds} seeds where a method is random; tier {tiers}, {devices}). Of {n} detectors, "
-        f"{len(better['paper'])} hit more events than their own alarms moved in time (p < 0.05) under protocol `paper`, "
-        f"{len(better['matched'])} under `matched`; luck alone would give about {0.05 * n:.0f}.",
+        f"{len(better['paper'])} hit more events than their own alarms moved in time (p < 0.05) under protocol "
+        f"`paper`, {len(better['matched'])} under `matched`; luck alone would give about {0.05 * n:.0f}.",
         "",
         "| detector | family | hits | by chance | p | alarm days | hits, matched | by chance | alarm days | AUC | AP |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -37,8 +37,8 @@ def headline(metrics: dict[str, Any]) -> str:
     if market == "us100":
         claim = metrics["paper_claim"]
         lines.append(
-            f"| *the paper's model, as claimed* | | *{claim['hits']} / {claim['n_events']}* | *not given* | | *not given* "
-            f"| *{claim['status']}* | | | | |"
+            f"| *the paper's model, as claimed* | | *{claim['hits']} / {claim['n_events']}* | *not given* | "
+            f"| *not given* | *{claim['status']}* | | | | |"
         )
     for name in ranked:
         paper, matched = methods[name]["paper"], methods[name]["matched"]

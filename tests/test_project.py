@@ -1,0 +1,87 @@
+"""The house itself: environment files in step, nothing foreign or large in git, a README true to the reports."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from anomaly_routing.readme import END, START, with_headline
+from tests.conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "tools"))
+import environment
+
+TEXT = {".py", ".md", ".yaml", ".yml", ".toml", ".ipynb", ".csv", ".json", ".txt", ".lock", ".cfg", ".svg", ""}
+
+
+def tracked() -> list:
+    out = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in out.split("\0") if name and (ROOT / name).exists()]
+
+
+def test_environment_yml_is_in_step():
+    assert (ROOT / "environment.yml").read_text() == environment.environment(), "run `make lock`"
+
+
+def test_the_lock_is_hashed_exact_and_without_torch():
+    lock = (ROOT / "requirements.lock").read_text()
+    pins = re.findall(r"^[A-Za-z0-9._-]+==\S+", lock, flags=re.M)
+    assert len(pins) > 100 and lock.count("--hash=sha256:") > len(pins)
+    assert not re.search(r"^(torch|nvidia|triton)", lock, flags=re.M)
+    assert "://" not in lock
+    assert re.search(r"^torch==\d", (ROOT / "constraints.txt").read_text(), flags=re.M)
+
+
+def test_everything_that_is_asked_for_is_locked():
+    missing = set(environment.direct()) - set(environment.locked())
+    assert not missing
+
+
+def test_the_repository_stays_small():
+    sizes = {path: path.stat().st_size for path in tracked()}
+    assert sum(sizes.values()) < 40e6
+    assert [str(p) for p, size in sizes.items() if size > 5e6] == []
+    runs = [p for p in sizes if p.suffix == ".npz" and "runs" in p.parts]
+    assert all(sizes[p] <= 600_000 for p in runs)
+
+
+def test_no_machine_path_and_no_price_panel_in_git():
+    paths = re.compile(r"(?<![\w.])/(?:home|root|Users|work|tmp)/[\w.-]+/")
+    for path in tracked():
+        if path.suffix in TEXT and path != ROOT / "tests" / "test_notebooks.py":
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            assert not paths.search(text), f"{path}: {paths.search(text).group()}"
+        assert not (path.suffix in {".parquet", ".csv"} and path.stem == "prices"), path
+        assert path.relative_to(ROOT).parts[0] != "data", path
+
+
+def test_the_readme_says_what_the_reports_say():
+    text = (ROOT / "README.md").read_text()
+    assert text.count(START) == 1 and text.count(END) == 1
+    assert with_headline(text, ROOT) == text, "run `make readme`"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT / "src")))
+def test_a_module_is_read_in_one_sitting(path):
+    assert path.read_text().count("\n") <= 350
+    assert path.name == "__init__.py" or path.read_text().lstrip().startswith('"""')
+
+
+def test_layers_do_not_reach_up():
+    """DESIGN 2: data, features, baselines know nothing of evaluation; evaluation knows nothing of them."""
+    package = ROOT / "src" / "anomaly_routing"
+    rules = {
+        "data": ("evaluation", "baselines", "detect", "scoreboard"),
+        "features": ("evaluation", "baselines", "data", "detect", "scoreboard"),
+        "baselines": ("evaluation", "data", "detect", "scoreboard"),
+        "evaluation": ("baselines", "data", "features", "detect", "scoreboard", "runs"),
+    }
+    for layer, forbidden in rules.items():
+        for path in (package / layer).rglob("*.py"):
+            for name in forbidden:
+                wrong = re.search(rf"^\s*(from|import) (anomaly_routing\.|\.\.+){name}\b", path.read_text(), flags=re.M)
+                assert not wrong, f"{path}: {wrong.group()}"
+    assert not any("params.yaml" in p.read_text() for layer in rules for p in (package / layer).rglob("*.py"))
