@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-HEADER = "# For conda users; written by `make lock` from pyproject.toml and requirements.lock, with torch from constraints.txt.\n"
+HEADER = "# For conda users; written by `make lock`. The pins are those of requirements.lock and constraints.txt.\n"
 
 
 def normal(name: str) -> str:

@@ -1,0 +1,147 @@
+"""Speed and memory, as ratios with medians: `make bench`.
+
+Prints a table and writes `benchmarks/measured.json`, from which the cost of a market is estimated. Timings are of this
+machine; the ratios are what should hold elsewhere. `--quick` leaves out the pipeline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from anomaly_routing.data.simulate import default_splits, simulate_market  # noqa: E402
+from anomaly_routing.evaluation import evaluate_daily  # noqa: E402
+from anomaly_routing.features.panel import compute_features  # noqa: E402
+from anomaly_routing.files import write_json  # noqa: E402
+from anomaly_routing.panel import Splits  # noqa: E402
+from tests.oracles.feature_oracle import Oracle  # noqa: E402
+
+STAGES = ("data", "features", "baselines", "scorecard")
+SIZES = ((16, 700), (32, 1400))  # stocks, sessions: two points of a line
+
+
+def median_seconds(action: Callable[[], object], runs: int = 5) -> float:
+    """Median wall time after one warm-up."""
+    action()
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def features() -> dict[str, float]:
+    """The 29 features: the paper's size, against the slow oracle on one small market, and over the number of stocks."""
+    paper = simulate_market(n_stocks=100, n_sessions=2012)
+    small = simulate_market(n_stocks=30, n_sessions=350)
+    fast = median_seconds(lambda: compute_features(small.prices, small.universe))
+    started = time.perf_counter()
+    Oracle(small.prices, small.universe).table()
+    slow = time.perf_counter() - started
+    out = {
+        "features_100_stocks_2012_sessions_seconds": median_seconds(
+            lambda: compute_features(paper.prices, paper.universe)
+        ),
+        "oracle_over_vectorised_30_stocks_350_sessions": slow / fast,
+    }
+    base = simulate_market(n_stocks=100, n_sessions=500, with_events=False)
+    for copies in (1, 4, 16):
+        prices, universe = widened(base.prices, copies), widened(base.universe, copies)
+        seconds = median_seconds(lambda p=prices, u=universe: compute_features(p, u), runs=3)
+        out[f"microseconds_per_stock_session_{100 * copies}_stocks"] = 1e6 * seconds / (100 * copies * 500)
+    return out
+
+
+def widened(table: pd.DataFrame, copies: int) -> pd.DataFrame:
+    """The same stocks several times, under new tickers."""
+    return pd.concat([table.assign(ticker=table["ticker"] + f"_{k}") for k in range(copies)], ignore_index=True)
+
+
+def evaluation() -> dict[str, float]:
+    """One method, both protocols, 2,012 sessions."""
+    days = pd.bdate_range("2017-01-03", "2024-12-31")
+    scores = pd.DataFrame(np.random.default_rng(0).random((len(days), 2)), index=days, columns=["I", "M"])
+    dates = days[days > "2022-02-01"][::55][:13]
+    events = pd.DataFrame({"id": [f"E{i}" for i in range(13)], "date": dates})
+    return {"evaluate_two_channels_seconds": median_seconds(lambda: evaluate_daily(scores, events, splits=Splits()))}
+
+
+def pipeline() -> dict[str, dict]:
+    """Seconds and memory of each stage on two simulated markets, and the line through them."""
+    points: dict[str, list[tuple[float, float]]] = {stage: [] for stage in STAGES}
+    memory = []
+    for stocks, sessions in SIZES:
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch) / "clone"
+            listed = subprocess.run(
+                ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout
+            for name in filter(None, listed.split("\0")):
+                if not name.startswith("reports/"):
+                    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(ROOT / name, copy / name)
+            params = yaml.safe_load((copy / "params.yaml").read_text())
+            params["data"] |= {"n_stocks": stocks, "n_sessions": sessions}
+            params["market"]["splits"] = dict(default_splits(sessions).__dict__)
+            (copy / "params.yaml").write_text(yaml.safe_dump(params))
+            for stage in STAGES:
+                started = time.perf_counter()
+                command = [sys.executable, "-m", "anomaly_routing.runner", stage]
+                subprocess.run(command, cwd=copy, check=True, stderr=subprocess.DEVNULL)
+                points[stage].append((stocks * sessions / 1e6, time.perf_counter() - started))
+        memory.append((stocks * sessions / 1e6, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20))
+    return {"seconds": {stage: line(p) for stage, p in points.items()}, "memory_gib": line(memory)}
+
+
+def line(points: list[tuple[float, float]]) -> dict[str, float]:
+    """Through two points; never a negative part."""
+    (x0, y0), (x1, y1) = points
+    slope = max(0.0, (y1 - y0) / (x1 - x0))
+    return {"fixed": round(max(0.0, y0 - slope * x0), 2), "per_million_cells": round(slope, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="without the pipeline")
+    quick = parser.parse_args().quick
+    device = f"{os.cpu_count()} {platform.machine()} cores"
+    print(f"{device}, Python {platform.python_version()}, medians after one warm-up")
+    measured = {**features(), **evaluation()}
+    for name, value in measured.items():
+        print(f"  {name:<55} {value:10.3f}")
+    if quick:
+        return
+    stages = pipeline()
+    for name, part in stages["seconds"].items():
+        print(
+            f"  stage {name:<49} {part['fixed']:7.1f} s + {part['per_million_cells']:8.1f} s per million stock-sessions"
+        )
+    total = sum(
+        p["fixed"] + p["per_million_cells"] * SIZES[1][0] * SIZES[1][1] / 1e6 for p in stages["seconds"].values()
+    )
+    peak = stages["memory_gib"]["fixed"] + stages["memory_gib"]["per_million_cells"] * SIZES[1][0] * SIZES[1][1] / 1e6
+    print(f"  make reproduce without installation, empty run store: {total / 60:.1f} min, {peak:.2f} GiB")
+    rounded = {name: float(f"{value:.4g}") for name, value in measured.items()}
+    write_json(ROOT / "benchmarks" / "measured.json", {"ratios": rounded, "stages": stages | {"device": device}})
+
+
+if __name__ == "__main__":
+    main()
