@@ -1,0 +1,42 @@
+"""Sentences whose numbers are computed, figures that are the same twice."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pytest
+
+from anomaly_routing.plots import STYLE, save, stamp
+from anomaly_routing.prose import sentence
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{n} of {m} events (A17), Table 1, see `zscore` and notebook 12",
+        "Abdi and Ranaldo (2017) give {n}",
+        "SPEC 9.4 says {n}",
+    ],
+)
+def test_names_may_hold_digits(template):
+    assert "3" in sentence(template, n=3, m=13)
+
+
+@pytest.mark.parametrize("template", ["12 of {n} events", "an AUC of 0.9", "{n}% in 5 days"])
+def test_a_typed_number_is_refused(template):
+    with pytest.raises(ValueError, match="is typed in the text"):
+        sentence(template, n=1)
+
+
+def test_a_figure_has_the_same_bytes_twice(tmp_path):
+    for name in ("a", "b"):
+        with plt.rc_context(STYLE):
+            fig, ax = plt.subplots()
+            ax.plot([1, 2, 3])
+            stamp(fig, "simulated", seeds=3, note="x")
+            save(fig, tmp_path / name, "figure")
+            plt.close(fig)
+    for suffix in ("png", "svg"):
+        first, second = ((tmp_path / name / f"figure.{suffix}").read_bytes() for name in ("a", "b"))
+        assert first == second
+    svg = (tmp_path / "a" / "figure.svg").read_text()
+    assert "market: simulated" in svg and "seeds: 3" in svg and "device: cpu" in svg
