@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from anomaly_routing.data import yahoo
+from anomaly_routing.data.load import load_source
 from anomaly_routing.data.simulate import simulate_market
 from anomaly_routing.errors import MarketDataError
 from anomaly_routing.markets import (
@@ -134,7 +136,7 @@ def test_the_real_markets_pipeline_is_that_of_the_root():
         read(ROOT / "params.yaml"),
         "us100",
         {"calendar": "XNYS", "splits": dict(Splits().__dict__)},
-        {"select": "in_us100", "sectors": [], "events": "paper/events.yaml"},
+        {"source": "folder", "select": "in_us100", "sectors": [], "events": "paper/events.yaml"},
     )
     assert read(folder / "params.yaml") == expected
 
@@ -144,3 +146,42 @@ def test_the_real_panel_passes_as_a_users_folder(us100_folder, empty_root):
     market = create("us100", us100_folder, root=empty_root, select="in_us100", splits=Splits())
     assert (len(market.universe), len(market.sessions)) == (100, 2139)
     assert read(empty_root / "markets" / "us100" / "params.yaml")["market"]["calendar"] == "XNYS"
+
+
+def test_a_market_fetched_from_yahoo(empty_root, tmp_path, monkeypatch):
+    """The download itself is tested in tests/data/test_yahoo.py; here it is answered by the simulated market."""
+    market = simulate_market(seed=1, n_stocks=13, n_sessions=520)
+    first, last = (f"{d:%Y-%m-%d}" for d in (market.prices["date"].min(), market.prices["date"].max()))
+    asked = []
+
+    def answer(ticker, start, end):
+        asked.append((ticker, start, end))
+        source = market.benchmarks if ticker in ("SPY", "^VIX") else market.prices
+        rows = source[source["ticker"] == ticker].set_index("date")
+        rows = rows.assign(**{c: rows[c].fillna(rows["close"]) for c in ("open", "high", "low", "adj_close", "volume")})
+        names = {
+            "open": "Open",
+            "high": "High",
+            "low": "Low",
+            "close": "Close",
+            "adj_close": "Adj Close",
+            "volume": "Volume",
+        }
+        return pd.DataFrame() if ticker == gone else rows.rename(columns=names)[list(names.values())]
+
+    gone = market.universe["ticker"].iloc[2]
+    monkeypatch.setattr(yahoo, "yahoo_history", answer)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    market.universe.to_csv(folder / "universe.csv", index=False)
+    fetched = create("mine", folder, root=empty_root, source="yahoo", start=first, end=last, calendar="XNYS")
+    assert gone not in set(fetched.universe["ticker"]) and len(fetched.universe) == 12
+    assert any(gone in w for w in fetched.warnings) and asked[0][1:] == (first, last)
+    count = len(asked)
+    create("mine", folder, root=empty_root, source="yahoo", start=first, end=last, calendar="XNYS")
+    assert len(asked) == count  # answered from what was kept
+
+
+def test_an_unknown_source_is_refused(tmp_path):
+    with pytest.raises(MarketDataError, match=r"no source 'csv'.*one of simulated, folder, yahoo"):
+        load_source("csv", tmp_path)

@@ -19,9 +19,9 @@ import pandas as pd
 import yaml
 
 from anomaly_routing.data.calendars import sessions as calendar_sessions
-from anomaly_routing.data.sources import MarketData, load_folder
+from anomaly_routing.data.load import load_source
+from anomaly_routing.data.sources import MarketData
 from anomaly_routing.data.tables import find_file, read_table
-from anomaly_routing.data.universe import GICS_SECTORS
 from anomaly_routing.errors import MarketDataError
 from anomaly_routing.files import read_json, replacing
 from anomaly_routing.panel import BURN_IN, Splits
@@ -65,7 +65,7 @@ def market_params(base: dict[str, Any], name: str, market: dict[str, Any], data:
     params = copy.deepcopy(base)
     params["params_file"] = f"markets/{name}/params.yaml"
     params["market"] = {"name": name, "tier": base["market"]["tier"]} | market
-    params["data"] = {"source": "folder"} | data
+    params["data"] = data
     return params
 
 
@@ -97,6 +97,8 @@ def copy_raw(source: Path, target: Path) -> None:
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    if (target / "yahoo").is_dir():  # answers that were downloaded before
+        shutil.copytree(target / "yahoo", partial / "yahoo")
     for path in sorted(source.iterdir()):
         if path.stem in RAW_FILES and path.suffix in {".parquet", ".csv", ".yaml"}:
             shutil.copyfile(path, partial / path.name)
@@ -110,12 +112,18 @@ def create(
     *,
     root: Path | None = None,
     calendar: str | None = None,
-    select: str | None = None,
-    events: str | None = None,
-    sectors: list[str] | None = None,
     splits: Splits | None = None,
+    **data: Any,
 ) -> MarketData:
     """Check a folder of prices, bring it in and write the market's pipeline.
+
+    Parameters
+    ----------
+    name : small letters, digits and _.
+    prices : folder with prices and universe; with `source="yahoo"` the universe alone is enough.
+    calendar : a name of exchange_calendars or from_data; guessed when left out.
+    splits : default `default_splits`.
+    data : entries of the market's `data` section: source, select, sectors, events, start, end. None is as not given.
 
     Values in an existing `markets/<name>/params.yaml` are kept: they may be the user's own choices. Raises
     MarketDataError for prices that break the contract and ValueError for a name that cannot be a folder name.
@@ -123,30 +131,38 @@ def create(
     root = root or repository()
     if not SAFE_NAME.fullmatch(name) or name == "simulated":
         raise ValueError(f"{name!r} cannot name a market: small letters, digits and _ only, and not 'simulated'")
+    raw = root / "data" / "raw" / name
     own_events = f"data/raw/{name}/events.yaml" if (prices / "events.yaml").exists() else ""
+    given = {key: value for key, value in data.items() if value}
     params = market_params(
         yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")),
         name,
         {"calendar": calendar or guess_calendar(prices), "splits": {}},
-        {"select": select or "", "sectors": sectors or [], "events": events or own_events},
+        {"source": "folder", "select": "", "sectors": [], "events": own_events} | given,
     )
     params_file = root / "markets" / name / "params.yaml"
     if params_file.exists():
         params = _keep_choices(params, yaml.safe_load(params_file.read_text(encoding="utf-8")))
-    market = load_folder(
-        prices,
-        calendar=params["market"]["calendar"],
-        select=params["data"]["select"] or None,
-        sectors=params["data"]["sectors"] or GICS_SECTORS,
-    )
+    if params["data"]["source"] == "yahoo":  # what is downloaded is kept beside the universe
+        copy_raw(prices, raw)
+        market = _load(params, raw)
+    else:
+        market = _load(params, prices)
     if not params["market"]["splits"]:
         try:
             params["market"]["splits"] = dict((splits or default_splits(market.sessions)).__dict__)
         except ValueError as error:
             raise MarketDataError(prices, "-", str(error), "bring a longer history") from error
-    copy_raw(prices, root / "data" / "raw" / name)
+    if params["data"]["source"] != "yahoo":
+        copy_raw(prices, raw)
     write_market(root, params)
     return market
+
+
+def _load(params: dict[str, Any], raw: Path) -> MarketData:
+    """The market that a parameter file describes, from its raw folder."""
+    source = {key: value for key, value in params["data"].items() if key != "events"}
+    return load_source(source.pop("source"), raw, calendar=params["market"]["calendar"], **source)[0]
 
 
 def _keep_choices(fresh: dict[str, Any], existing: dict[str, Any]) -> dict[str, Any]:
@@ -182,13 +198,7 @@ def _cells(params: dict[str, Any], root: Path) -> int:
     data = params["data"]
     if data["source"] == "simulated":
         return data["n_stocks"] * data["n_sessions"]
-    raw = root / "data" / "raw" / params["market"]["name"]
-    market = load_folder(
-        raw,
-        calendar=params["market"]["calendar"],
-        select=data["select"] or None,
-        sectors=data["sectors"] or GICS_SECTORS,
-    )
+    market = _load(params, root / "data" / "raw" / params["market"]["name"])
     return len(market.universe) * len(market.sessions)
 
 
@@ -213,7 +223,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     splits = Splits() if args.name == "us100" else None
     try:
-        options = {key: getattr(args, key) for key in ("calendar", "select", "events", "sectors")}
+        options = {key: value for key, value in vars(args).items() if key not in ("command", "name", "prices")}
         market = create(args.name, args.prices, splits=splits, **options)
     except (MarketDataError, ValueError) as error:
         sys.exit(str(error))

@@ -56,7 +56,9 @@ def stamp(fig: plt.Figure, market: str, seeds: object = "none", device: str = "c
 
 def save(fig: plt.Figure, folder: Path, name: str, vector: bool = True) -> None:
     """Write `name`.png and, unless it has too many marks, `name`.svg; the same figure gives the same bytes."""
-    formats = {"png": {"Software": None}, "svg": {"Date": None}} if vector else {"png": {"Software": None}}
+    formats = {"png": {"Software": None}} | ({"svg": {"Date": None}} if vector else {})
+    if not vector:
+        (Path(folder) / f"{name}.svg").unlink(missing_ok=True)  # of an earlier run
     for suffix, metadata in formats.items():
         with replacing(Path(folder) / f"{name}.{suffix}") as partial:
             fig.savefig(partial, format=suffix, metadata=metadata, bbox_inches="tight")

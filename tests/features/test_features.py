@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +13,7 @@ from scipy.stats import kurtosis
 from anomaly_routing.features import liquidity
 from anomaly_routing.features.catalogue import GROUPS, catalogue, feature, feature_names, features
 from anomaly_routing.features.inputs import Inputs
-from anomaly_routing.features.panel import build_panel, compute_features, fit_scaler
+from anomaly_routing.features.panel import FEATURES_NUMERICS, build_panel, compute_features, fit_scaler
 from anomaly_routing.features.rolling import lag, rolling_r2
 from anomaly_routing.panel import Splits
 from tests.markets import nasty_prices, random_prices, universe
@@ -235,6 +238,36 @@ def test_panel_shapes_and_benchmarks():
     assert np.isnan(panel.returns[0]).all() and np.isfinite(panel.returns[1:]).all()
 
 
+# --- golden ---------------------------------------------------------------------------------------------------------
+def test_numerics_is_raised_when_the_arithmetic_changes():
+    """The run store trusts FEATURES_NUMERICS. To record anew: python -m tests.features.test_features."""
+    recorded, now = json.loads(GOLDEN.read_text()), _golden()
+    if recorded["numerics"] == now["numerics"]:
+        for name, values in now["summary"].items():
+            assert values == pytest.approx(recorded["summary"][name], rel=1e-4, abs=1e-7), (
+                f"{name} moved: raise FEATURES_NUMERICS, then record the golden file"
+            )
+    else:
+        pytest.fail("FEATURES_NUMERICS was raised: record the golden file")
+
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "features.json"
+
+
+def _golden() -> dict:
+    """Mean and SD of every raw feature, and mean |x| of every scaled one, on a fixed market."""
+    prices, members = nasty_prices(days=200), universe()
+    got = compute_features(prices, members)
+    train = np.arange(200) >= 40
+    x = fit_scaler(got, train, members["sector"].to_numpy(object)).transform(got)
+    raw = got.to_numpy().astype(float)
+    summary = {
+        name: [float(np.nanmean(raw[..., k])), float(np.nanstd(raw[..., k])), float(np.abs(x[..., k]).mean())]
+        for k, name in enumerate(NAMES)
+    }
+    return {"numerics": FEATURES_NUMERICS, "summary": summary}
+
+
 # --- the real panel --------------------------------------------------------------------------------------------------
 @pytest.mark.real_data
 def test_real_panel_counts_match_the_specification(us100_folder):
@@ -276,3 +309,7 @@ def test_real_panel_equals_the_oracle_in_march_2023(us100_folder):
         np.testing.assert_allclose(
             got.to_numpy()[late, :, k], slow[late, :, k], rtol=1e-5, atol=2e-6 * scale, err_msg=name
         )
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(_golden(), indent=1) + "\n")
