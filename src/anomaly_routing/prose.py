@@ -33,4 +33,5 @@ def say(template: str, **values: object) -> None:
 
 def show(table: pd.DataFrame, digits: int = 3, index: bool = False) -> None:
     """Show a table as plain HTML with rounded numbers; the same table gives the same bytes."""
+    table = table.map(lambda v: "" if v is None else v)
     display(HTML(table.to_html(index=index, float_format=lambda v: f"{v:.{digits}g}", na_rep="", border=0)))
