@@ -32,10 +32,10 @@ us100: market  ## the same on the real 100 US stocks; PRICES=<folder>
 market: setup  ## the same on your own prices; NAME=<name> PRICES=<folder>
 	@test -n "$(NAME)" || { echo "say NAME=<name of the market>"; exit 2; }
 	@test -n "$(PRICES)" || { echo "say PRICES=<folder with prices.parquet or .csv and universe.csv>"; exit 2; }
-	python -m anomaly_routing.markets create --name $(NAME) --prices "$(PRICES)" \
-		$(if $(CALENDAR),--calendar $(CALENDAR)) $(if $(SELECT),--select $(SELECT)) \
-		$(if $(SOURCE),--source $(SOURCE)) $(if $(START),--start $(START)) $(if $(END),--end $(END)) \
-		$(if $(EVENTS),--events $(EVENTS)) $(if $(SECTORS),--sectors "$(SECTORS)")
+	python -m anomaly_routing.markets create --name "$(NAME)" --prices "$(PRICES)" \
+		$(if $(CALENDAR),--calendar "$(CALENDAR)") $(if $(SELECT),--select "$(SELECT)") \
+		$(if $(SOURCE),--source "$(SOURCE)") $(if $(START),--start "$(START)") $(if $(END),--end "$(END)") \
+		$(if $(EVENTS),--events "$(EVENTS)") $(if $(SECTORS),--sectors "$(SECTORS)")
 	@python -m anomaly_routing.markets cost --params markets/$(NAME)/params.yaml
 	dvc repro markets/$(NAME)/dvc.yaml
 

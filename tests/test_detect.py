@@ -8,13 +8,14 @@ import pytest
 
 import anomaly_routing.detect as detect
 from anomaly_routing.detect import as_run, plan, run_all
+from anomaly_routing.evaluation import evaluate_daily
 from anomaly_routing.evaluation.summary import over_seeds
 from anomaly_routing.features.panel import build_panel, compute_features, fit_scaler
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.readme import END, START, headline, with_headline
-from anomaly_routing.runs import RunStore
-from anomaly_routing.scoreboard import board, collect, evaluate_runs
+from anomaly_routing.runs import RunStore, read_meta, read_run
+from anomaly_routing.scoreboard import board, by_aggregation, collect, evaluate_runs
 from tests.conftest import ROOT
 from tests.markets import random_prices, universe
 
@@ -84,23 +85,48 @@ def test_daily_series_are_those_of_a_plain_loop(panel):
     assert (run.score_sessions > pd.Timestamp(SPLITS.train_end)).all()
 
 
-def test_no_run_looks_ahead(panel, tmp_path):
-    """Altering the test span moves no causal daily score before it (the chapter's in-sample modes do move)."""
-    late = SPLITS.test(panel.sessions)
-    other = np.where(late[:, None], -3 * panel.returns + 0.01, panel.returns)
-    changed = type(panel)(**{**panel.__dict__, "returns": other, "x": np.where(late[:, None, None], 7.0, panel.x)})
+def test_prices_cannot_be_read_back_from_stored_runs(panel, tmp_path):
+    """The real panel stays out of the repository: no stored array follows a raw series."""
+    rng = np.random.default_rng(0)
+    vix = pd.Series(20 * np.exp(0.05 * np.cumsum(rng.standard_normal(len(panel.sessions)))), index=panel.sessions)
+    whole = type(panel)(**{**panel.__dict__, "benchmarks": pd.DataFrame({"^VIX": vix})})
+    everything = plan(whole, [0], {"epochs": 1, "max_rows": 300, "n_estimators": 10})
+    keys = run_all(whole, SPLITS, RunStore(tmp_path), everything, "m", "hash", "quick")
+    raw = np.abs(whole.returns)
+    for key in keys:
+        run = RunStore(tmp_path).load(key)
+        if len(run.score_sessions):
+            rows = whole.sessions.get_indexer(run.score_sessions)
+            both = np.isfinite(run.score) & np.isfinite(raw[rows])
+            mine, theirs = run.score[both], raw[rows][both]
+            assert np.ptp(mine) == 0 or abs(np.corrcoef(mine, theirs)[0, 1]) < 0.95, key.method
+        if key.method == "lagged_vix":
+            assert set(run.daily["mean"] * 2 % 1) == {0.0}  # ranks
+            order = np.argsort(vix.shift(1).reindex(run.daily.index).to_numpy())
+            assert (np.diff(run.daily["mean"].to_numpy()[order]) >= 0).all()
+
+
+def test_no_causal_run_sees_past_the_training_span(panel, tmp_path):
+    """Every row after the training span is replaced: no causal daily score up to its end moves. In-sample modes do."""
+    late = panel.sessions > pd.Timestamp(SPLITS.train_end)
+    changed = type(panel)(**{
+        **panel.__dict__,
+        "returns": np.where(late[:, None], -3 * panel.returns + 0.01, panel.returns),
+        "log_volume": np.where(late[:, None], panel.log_volume * 0.5 + 3, panel.log_volume),
+        "x": np.where(late[:, None, None], -panel.x + 2, panel.x),
+    })  # fmt: skip
+    everything = plan(panel, [0], {"epochs": 1, "max_rows": 200, "n_estimators": 10, "draws": 2})
+    stores = [RunStore(tmp_path / name) for name in ("before", "after")]
     moved = {}
-    for name in ("zscore",):
-        for mode in ("causal", "chapter"):
-            before, after = (
-                as_run(
-                    detect.create(name, mode).fit(p, SPLITS.train(p.sessions)).decision_function(p), p, SPLITS, {}
-                ).daily["mean"]
-                for p in (panel, changed)
-            )
-            head = before.index <= pd.Timestamp(SPLITS.val_end)
-            moved[mode] = np.abs(before - after)[head].max()
-    assert moved["causal"] == 0 and moved["chapter"] > 0
+    for store, version in zip(stores, (panel, changed), strict=True):
+        run_all(version, SPLITS, store, everything, "m", "hash", "quick")
+    for first, second in zip(*(s.current() for s in stores), strict=True):
+        key = read_meta(first)["key"]
+        a, b = (read_run(path).daily["mean"].loc[: SPLITS.train_end] for path in (first, second))
+        moved[key["method"], key["variant"]] = not a.equals(b)
+    assert {m for (m, mode), changed_ in moved.items() if mode == "causal" and changed_} == set()
+    assert moved["zscore", "chapter"] and moved["isolation_forest", "chapter"]
+    assert len(moved) > 30
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +147,38 @@ def test_scoreboard(scored):
     table = board(methods, "matched")
     assert table["method"].iloc[-1] == "zscore [chapter]"  # what looks ahead stands last
     assert table.set_index("method").loc["null", "hits"] == 0
-    assert {"hits", "by chance", "chance p", "alarm days", "AUC", "AP"} <= set(table.columns)
+    assert {"hits", "by chance", "p", "p, test", "p, test collapsed", "alarm days", "AUC", "AP"} <= set(table.columns)
     assert len(runs) == 6
+
+
+def test_the_scoreboard_holds_what_the_evaluator_says_of_the_mean(scored):
+    _, runs, events, methods = scored
+    path = runs[runs["label"] == "zscore"]["path"].iloc[0]
+    direct = evaluate_daily(read_run(path).daily["mean"], events, splits=SPLITS)
+    for protocol in ("paper", "matched"):
+        line = direct[protocol]
+        row = board(methods, protocol).set_index("method").loc["zscore"]
+        expected = {
+            "hits": "hits", "by chance": "expected_hits_by_chance", "p": "chance_p", "hits, test": "hits_test",
+            "p, test": "chance_p_test", "p, test collapsed": "chance_p_test_march_collapsed",
+            "median lead": "lead_median",
+            "alarm days": "alarm_rate_test", "alarm days, val": "alarm_rate_val", "AUC": "auc", "AP": "ap",
+        }  # fmt: skip
+        for column, key in expected.items():
+            ours, theirs = row[column], line[key]
+            assert ours == theirs or (pd.isna(ours) and theirs is None), column
+    other = evaluate_daily(read_run(path).daily["max"], events, splits=SPLITS)
+    assert other["paper"]["auc"] != direct["paper"]["auc"]  # the two statistics can be told apart here
+
+
+def test_other_aggregations(scored):
+    _, runs, events, _ = scored
+    table = by_aggregation(runs, events, SPLITS).set_index("method")
+    assert "zscore [chapter]" not in table.index
+    daily = read_run(runs[runs["label"] == "zscore"]["path"].iloc[0]).daily["share"]
+    test = SPLITS.test(daily.index)
+    assert table.loc["zscore", "alarm days, any"] == (daily[test] > 0).mean()
+    assert table.loc["zscore", "alarm days, any"] > table.loc["zscore", "alarm days, mean"]
 
 
 def test_runs_of_other_data_are_refused(panel, planned, scored):
@@ -135,25 +191,19 @@ def test_runs_of_other_data_are_refused(panel, planned, scored):
     assert len(collect(paths)) == 6
 
 
-def test_over_seeds_by_hand():
-    one = {
-        "paper": {"hits": 3, "auc": 0.5, "per_event": {"a": {"hit": True, "lead": 2}}, "shares": [0.1, 0.9], "t": "x"}
-    }
-    two = {
-        "paper": {
-            "hits": 6,
-            "auc": None,
-            "per_event": {"a": {"hit": False, "lead": None}},
-            "shares": [0.3, 0.7],
-            "t": "y",
+def test_the_median_seed_speaks_for_all():
+    def line(hits, auc, hit):
+        return {
+            "paper": {"hits": hits, "auc": auc, "chance_p": hits / 100, "per_event": {"a": {"hit": hit, "lead": 2}}}
         }
-    }
-    merged = over_seeds([one, two])["paper"]
-    assert merged["hits"] == 4.5 and merged["auc"] == 0.5 and merged["per_event"]["a"] == {"hit": 0.5, "lead": 2.0}
-    assert merged["shares"] == pytest.approx([0.2, 0.8]) and merged["t"] is None
-    assert merged["per_seed"]["hits"] == [3, 6]
-    with pytest.raises(ValueError, match="no result"):
-        over_seeds([])
+
+    lines = [line(6, 0.5, True), line(3, 0.9, False), line(4, 0.7, True), line(4, 0.6, None)]
+    merged = over_seeds(lines, [7, 8, 9, 10])["paper"]
+    assert (merged["hits"], merged["chance_p"], merged["seed"]) == (4, 0.04, 10)  # 3, 4, 4, 6: the lower middle
+    assert merged["per_event"]["a"]["hit_share"] == pytest.approx(2 / 3)
+    assert merged["per_seed"]["hits"] == [6, 3, 4, 4] and merged["per_seed"]["seed"] == [7, 8, 9, 10]
+    with pytest.raises(ValueError, match="0 results"):
+        over_seeds([], [])
 
 
 def test_headline_is_made_from_metrics(scored):
@@ -162,7 +212,7 @@ def test_headline_is_made_from_metrics(scored):
         "paper_claim": {"hits": 12, "n_events": 13, "status": "not run"},
     }  # fmt: skip
     text = headline(metrics)
-    assert "| null | trivial | 0 / 3 |" in text and "zscore [chapter]" not in text
+    assert "| *null* | 0 / 3 |" in text and "zscore [chapter]" not in text
     assert "as claimed" not in text and "as claimed" in headline(metrics | {"market": "us100"})
     readme = f"before\n{START}\nold\n{END}\nafter"
     written = with_headline(readme, ROOT)

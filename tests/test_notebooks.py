@@ -152,7 +152,8 @@ def test_a_committed_report_is_that_of_the_present_notebook(report):
 def test_cleaning_removes_what_changes_between_runs():
     nb = nbformat.v4.new_notebook()
     nb.metadata["papermill"] = {"start_time": "now"}
-    cell = nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["injected-parameters"], "execution": {"a": 1}})
+    metadata = {"tags": ["injected-parameters"], "execution": {"iopub.status.busy": "now"}}
+    cell = nbformat.v4.new_code_cell("x = 1", metadata=metadata)
     bar = nbformat.v4.new_output("stream", name="stderr", text="\r 50%|#####")
     warning = nbformat.v4.new_output("stream", name="stderr", text="UserWarning: look here")
     cell.outputs = [bar, warning]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 from anomaly_routing.readme import END, START, with_headline
 from tests.conftest import ROOT
@@ -20,6 +23,13 @@ TEXT = {".py", ".md", ".yaml", ".yml", ".toml", ".ipynb", ".csv", ".json", ".txt
 def tracked() -> list:
     out = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     return [ROOT / name for name in out.split("\0") if name and (ROOT / name).exists()]
+
+
+def test_the_public_interface_is_where_readers_look():
+    from anomaly_routing.evaluation import evaluate_daily
+    from anomaly_routing.features import compute_features
+
+    assert callable(compute_features) and callable(evaluate_daily)
 
 
 def test_environment_yml_is_in_step():
@@ -84,4 +94,45 @@ def test_layers_do_not_reach_up():
             for name in forbidden:
                 wrong = re.search(rf"^\s*(from|import) (anomaly_routing\.|\.\.+){name}\b", path.read_text(), flags=re.M)
                 assert not wrong, f"{path}: {wrong.group()}"
-    assert not any("params.yaml" in p.read_text() for layer in rules for p in (package / layer).rglob("*.py"))
+    reads = re.compile(r"[\"']params\.yaml[\"']")  # only notebooks and commands read the knobs; layers are given values
+    assert not any(reads.search(p.read_text()) for layer in rules for p in (package / layer).rglob("*.py"))
+
+
+# --- a stage depends on what it imports ------------------------------------------------------------------------------
+def _imported(code: str) -> set[str]:
+    """Dotted names of this package that a piece of code imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in names if name.startswith("anomaly_routing.")}
+
+
+def _files_reached(code: str) -> set[str]:
+    """Every module file that the code imports, directly or through others."""
+    seen: set[str] = set()
+    todo = list(_imported(code))
+    while todo:
+        path = (ROOT / "src").joinpath(*todo.pop().split("."))
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            name = str(file.relative_to(ROOT))
+            if file.exists() and name not in seen:
+                seen.add(name)
+                todo += _imported(file.read_text())
+    return seen
+
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_every_module_that_its_notebook_imports(stage):
+    notebook = next((ROOT / "notebooks").glob(f"[0-9][0-9]_{stage}.ipynb"))
+    cells = json.loads(notebook.read_text())["cells"]
+    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    deps = STAGES[stage]["deps"]
+    assert str(notebook.relative_to(ROOT)) in deps
+    missing = {f for f in _files_reached(code) if not any(f == d or f.startswith(f"{d}/") for d in deps)}
+    assert not missing, f"add to the deps of {stage}: {sorted(missing)}"

@@ -30,12 +30,19 @@ def load_panel(paths: MarketPaths) -> tuple[Panel, str]:
     return panel, read_json(paths.interim / "market" / "data.json")["sha256"]
 
 
-def as_run(score: np.ndarray, panel: Panel, splits: Splits, info: dict[str, Any], keep_stocks: bool = True) -> Run:
+def as_run(
+    score: np.ndarray,
+    panel: Panel,
+    splits: Splits,
+    info: dict[str, Any],
+    keep_stocks: bool = True,
+    daily_as_ranks: bool = False,
+) -> Run:
     """Pack a score [session, ticker] as a run.
 
     Daily series over all samples: mean (the headline statistic), max, banks (mean over banks; NaN without any) and
     share (of stocks above theta_s, the 95th percentile of the validation stock-days). Single stocks' scores are kept on
-    validation and test sessions, for the first seed only (`keep_stocks`): a run must stay small enough for git.
+    validation and test sessions (`keep_stocks`). `daily_as_ranks` keeps the order of the days alone.
     """
     sessions, scored = panel.sessions, splits.scored(panel.sessions)
     val, late = splits.val(sessions), splits.val(sessions) | splits.test(sessions)
@@ -43,14 +50,26 @@ def as_run(score: np.ndarray, panel: Panel, splits: Splits, info: dict[str, Any]
     cut = stock_day_cut(score, panel.active, val) if usable[val].any() else np.inf
     daily = {agg: daily_statistic(score, panel.active, agg, threshold=cut, is_bank=panel.is_bank)
              for agg in ("mean", "max", "banks", "share")}  # fmt: skip
+    series = pd.DataFrame(daily, index=sessions)[scored]
     kept = late if keep_stocks else np.zeros_like(late)
     return Run(
         score=np.where(panel.active, score, np.nan)[kept],
         score_sessions=sessions[kept],
         tickers=panel.tickers,
-        daily=pd.DataFrame(daily, index=sessions)[scored],
+        daily=series.rank() if daily_as_ranks else series,
         info=info,
     )
+
+
+def flagged_shares(score: np.ndarray, panel: Panel, splits: Splits, cut: Any) -> dict[str, float] | None:
+    """Share of the active, scored stock-days of each split above the detector's own cut (one, or one a stock)."""
+    if cut is None:
+        return None
+    shares = {}
+    for part in ("train", "val", "test"):
+        chosen = panel.active & np.isfinite(score) & getattr(splits, part)(panel.sessions)[:, None]
+        shares[part] = float((score > np.asarray(cut))[chosen].mean()) if chosen.any() else None
+    return shares
 
 
 def run_key(entry: Entry, mode: str, seed: int, params: dict, market: str, data_hash: str, splits: Splits) -> RunKey:
@@ -96,12 +115,15 @@ def run_all(
             "reference": entry.reference,
             "lookahead": entry.lookahead[job.mode],
             "stochastic": entry.stochastic,
-            "flag_threshold": getattr(detector, "flag_threshold", None),
             "tier": tier,
             "device": "cpu",
             "machine": platform.machine(),
             "seconds": round(time.perf_counter() - started, 2),
+            "flagged": flagged_shares(score, panel, splits, getattr(detector, "flag_threshold", None)),
         }
-        store.save(key, as_run(score, panel, splits, info, keep_stocks=job.seed == planned.seed.iloc[0]))
+        # small enough for git, and no way back to the prices
+        keep_stocks = job.seed == planned["seed"].iloc[0] and not entry.reveals
+        run = as_run(score, panel, splits, info, keep_stocks, daily_as_ranks=entry.reveals == "market")
+        store.save(key, run)
     store.mark_current(keys)
     return keys

@@ -74,15 +74,9 @@ def mark_events(ax: plt.Axes, events: pd.DataFrame, label: bool = True) -> None:
         near = last is not None and (row.date - last) < (right - left) / 28
         level, last = (level + 1) % 5 if near else 0, row.date
         if label:
-            ax.text(
-                row.date,
-                1.01 + 0.045 * level,
-                row.id,
-                transform=ax.get_xaxis_transform(),
-                fontsize=7,
-                ha="center",
-                color=INK,
-            )
+            lift = (0, 2 + 8 * level)  # in points, so that small axes do not press the labels together
+            place = {"xycoords": ax.get_xaxis_transform(), "xytext": lift, "textcoords": "offset points"}
+            ax.annotate(row.id, (row.date, 1), fontsize=7, ha="center", color=INK, **place)
 
 
 def shade_splits(ax: plt.Axes, splits) -> None:

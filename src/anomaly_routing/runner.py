@@ -43,7 +43,8 @@ def parameters_for(notebook: Path, params: dict[str, Any], stage: str) -> dict[s
         raise KeyError(
             f"{notebook.name} has no parameter {', '.join(unknown)}; it declares {', '.join(sorted(declared))}"
         )
-    return {k: v for k, v in params["market"].items() if k in declared} | own
+    shared = params["market"] | {"market_seed": (params.get("data") or {}).get("seed")}
+    return {k: v for k, v in shared.items() if k in declared} | own
 
 
 def clean(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -72,7 +72,7 @@ def test_what_does_not_exist_is_named():
         create("zscore").fit(panel, planted_panel().train & False)
 
 
-def test_the_issue_s_detectors_are_all_there():
+def test_the_detectors_of_the_specification_are_all_there():
     families = {
         "trivial": {
             "null", "random", "lagged_volatility", "lagged_vix", "mean_abs_z", "l2_norm", "market_volatility",

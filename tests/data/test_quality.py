@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from anomaly_routing.data.calendars import sessions
-from anomaly_routing.data.quality import split_warnings
+from anomaly_routing.data.quality import adjustment_warnings, split_warnings
 from anomaly_routing.data.sources import from_frames, load_folder
 from anomaly_routing.errors import MarketDataError
 
@@ -132,7 +132,7 @@ def test_rounding_of_adjusted_prices_is_no_error(prices, universe, write):
 UNIVERSE_CASES = {
     "missing column": (lambda u: u.drop(columns="is_bank"), "-", "missing column is_bank", "add or rename"),
     "ticker without prices": (cell(3, ticker="DDD"), "-", "", ""),
-    "unknown sector": (cell(2, sector="Oil"), "row 2 (BBB)", "unknown sector (sector Oil)", "params under `sectors`"),
+    "unknown sector": (cell(2, sector="Oil"), "row 2 (BBB)", "unknown sector (sector Oil)", "SECTORS="),
     "duplicate ticker": (lambda u: pd.concat([u, u.iloc[[0]]]), "row 4 (AAA)", "two rows in the universe", "keep one"),
     "neither true nor false": (
         lambda u: u.astype({"is_bank": "str"}).replace({"is_bank": {"True": "maybe"}}),
@@ -293,6 +293,29 @@ def test_lives_are_compared_with_what_the_universe_says(prices, universe):
     ]
 
 
+def odd_adjustments(prices):
+    """AAA's adj_close falls to 0.5 of what it was at row 11 and comes back at row 21; BBB's moves by just under 0.5."""
+    prices.loc[10:19, "adj_close"] *= 0.5
+    prices.loc[45:59, "adj_close"] *= np.exp(0.49)
+    return prices
+
+
+@BOTH
+def test_a_jump_of_adj_close_against_close_is_a_warning_with_the_row(suffix, prices, universe, write):
+    [warning] = load_folder(write(suffix, prices=odd_adjustments(prices), universe=universe)).warnings
+    assert f"prices{suffix}: row 11 (2020-01-16, AAA): adj_close / close is 0.5 times" in warning
+    assert "2 rows in all" in warning and "Remedy: compare adj_close with the source" in warning
+
+
+def test_adj_close_of_another_scale_from_stock_to_stock_is_no_jump(prices, universe):
+    prices.loc[30:59, "adj_close"] *= 0.1
+    assert from_frames(prices, universe).warnings == []
+
+
+def test_a_price_that_halves_with_its_adj_close_is_no_jump_of_the_adjustment(prices):
+    assert adjustment_warnings(crash(prices).set_axis(range(1, 91)), "prices") == []
+
+
 # ---- calendars
 
 
@@ -353,6 +376,37 @@ def test_a_holiday_padded_without_volume_is_no_session(prices, universe):
     both = pd.concat([prices, padding]).sort_values(["ticker", "date"])
     with pytest.raises(MarketDataError, match=r"2020-01-20, AAA.*none of them has volume, 3 rows in all"):
         from_frames(both, universe, calendar="from_data")
+
+
+def shifted(prices, split_after: int, days: int):
+    """The same rows, those of the sessions after the first `split_after` moved on by `days`."""
+    dates = np.sort(prices["date"].unique())
+    later = prices["date"] > dates[split_after - 1]
+    return prices.assign(date=prices["date"].where(~later, prices["date"] + pd.Timedelta(days=days)))
+
+
+def test_a_long_closure_is_a_matter_of_180_days(prices, universe):
+    closed = int((prices["date"][10] - prices["date"][9]).days)
+    data = from_frames(shifted(prices, 10, 180 - closed), universe, calendar="from_data")
+    assert len(data.sessions) == 30 and np.diff(data.sessions).max() == pd.Timedelta(days=180)
+    with pytest.raises(MarketDataError) as caught:
+        from_frames(shifted(prices, 10, 181 - closed), universe, calendar="from_data")
+    assert caught.value.row == "row 11 (2020-07-14, AAA)"
+    assert "181 days from 2020-01-15 to 2020-07-14" in caught.value.rule
+
+
+@pytest.mark.parametrize("calendar", ["from_data", "XNYS"])
+@pytest.mark.parametrize(
+    ("position", "date", "row"),
+    [(89, "2150-01-02", "row 90 (2150-01-02, CCC)"), (30, "1950-01-03", "row 1 (2020-01-02, AAA)")],
+)
+def test_a_stray_date_far_away_is_refused(position, date, row, calendar, prices, universe):
+    """A ticker whose life reaches there would otherwise vote alone, and its day would be a session."""
+    prices.loc[position, "date"] = pd.Timestamp(date)
+    with pytest.raises(MarketDataError, match="few rows") as caught:
+        from_frames(prices, universe, calendar=calendar)
+    assert (caught.value.file, caught.value.row) == ("prices", row)
+    assert date in caught.value.rule
 
 
 def test_listings_and_delistings_do_not_unmake_sessions(prices, universe):

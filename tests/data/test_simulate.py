@@ -11,7 +11,16 @@ import pytest
 from scipy import optimize, signal, stats
 
 from anomaly_routing.data.simulate import OVERNIGHT, SimulatedMarket, daily_bars, default_splits, simulate_market
-from anomaly_routing.data.simulate_events import AFTER, BEFORE, MECHANISMS, Mechanism, schedule
+from anomaly_routing.data.simulate_events import (
+    AFTER,
+    BEFORE,
+    MECHANISMS,
+    Effects,
+    Mechanism,
+    Network,
+    plant,
+    schedule,
+)
 from anomaly_routing.data.simulate_returns import (
     ENTER_STRESS,
     LEAVE_STRESS,
@@ -376,6 +385,39 @@ def test_precursors_are_where_the_flags_say(market, twin, sessions):
         assert 1 <= lead <= 4 if event.precursor else lead == 0, event
         allowed[onset - lead : end + 1] = True
     assert not changed[~allowed].any()
+
+
+@pytest.mark.parametrize("lead", [0, 1, 3])
+def test_a_shock_is_measured_in_the_volatility_known_on_its_eve(lead):
+    """Every session and stock has a deviation of its own, so a return tells which one it was measured in."""
+    n, onset, strength = 12, 20, 1.2
+    sigma = 0.001 * (1 + np.arange(40))[:, None] * np.linspace(1, 1.01, n)
+    network = Network(np.ones((n, n), bool), np.repeat("Energy", n), np.arange(n))
+    plan = pd.DataFrame({"mechanism": ["price_shock"], "onset": onset, "strength": strength, "lead": lead})
+    effects = Effects.none(sigma.shape)
+    (hits,) = plant(effects, plan, network, sigma, np.random.default_rng(0))
+    expected = np.zeros(sigma.shape)
+    for hit in hits.itertuples():
+        shock = strength * 6 * sigma[onset - 1 - lead, hit.stock] * hit.direction
+        expected[onset, hit.stock] = shock
+        expected[onset - lead : onset, hit.stock] = 0.4 * shock
+    np.testing.assert_allclose(effects.returns, expected, rtol=1e-12)
+    assert np.count_nonzero(expected) == len(hits) * (1 + lead)
+
+
+def test_precursors_have_two_fifths_of_the_first_sessions_effect(market, twin, sessions):
+    """Volume of a liquidity freeze moves with the plan alone; the unit of a shock cancels against its own event day."""
+    volume = wide(market, "volume") / wide(twin, "volume")
+    extra = log_returns(market) - log_returns(twin)
+    warned = {name: [e for e in events_of(market, name) if e.precursor] for name in ("liquidity", "price_shock")}
+    assert all(len(events) == 2 for events in warned.values())
+    for event in warned["liquidity"]:
+        eve, first = (volume.loc[after(sessions, event.date, k), event.tickers] for k in (-1, 0))
+        assert np.allclose(first, np.exp(-1.0 * event.strength), rtol=1e-4)
+        assert np.allclose(eve, np.exp(-0.4 * event.strength), rtol=1e-4)
+    for event in warned["price_shock"]:
+        eve, first = (extra.loc[after(sessions, event.date, k), event.tickers] for k in (-1, 0))
+        assert np.allclose(eve / first, 0.4, atol=0.04), event  # the bounce blurs it
 
 
 def test_price_shock_is_seen_in_returns_and_volume(market, sessions):

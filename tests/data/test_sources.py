@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from anomaly_routing.data import sources
-from anomaly_routing.data.sources import data_hash, from_frames, load_folder, load_market, save_market
+from anomaly_routing.data.sources import data_hash, from_frames, load_folder, load_market, read_universe, save_market
 from anomaly_routing.errors import MarketDataError
 
 
@@ -106,6 +106,15 @@ def test_select_needs_a_column_with_a_true_row(prices, universe, write):
     folder = write(prices=prices, universe=universe.assign(study=False))
     assert "missing column in_us100" in refused(folder, select="in_us100").rule
     assert "no row is selected by study" in refused(folder, select="study").rule
+
+
+def test_the_universe_alone(universe, write):
+    folder = write(".csv", universe=universe.assign(study=[True, False, True]))
+    assert read_universe(folder)["ticker"].tolist() == ["AAA", "BBB", "CCC"]
+    assert read_universe(folder, select="study")["ticker"].tolist() == ["AAA", "CCC"]
+    for bad in (folder / "nowhere", folder / "universe.csv"):
+        with pytest.raises(MarketDataError, match=r"folder.*Remedy"):
+            read_universe(bad)
 
 
 # ---- files that are not what they should be
@@ -420,6 +429,20 @@ def test_the_real_panel_without_selection(us100_folder):
     assert (len(data.prices), len(data.universe), data.universe["is_bank"].sum()) == (304_001, 145, 30)
     assert data.universe["sector"].nunique() == 11
     assert data.warnings == []  # AMC's unit distribution of 2022-08-22 is no split: volume does not undo it
+
+
+@pytest.mark.real_data
+def test_adj_close_of_the_real_panel_never_jumps(us100_folder):
+    """The limit of the warning (0.5) lies above the largest real step, a spin-off, and not far above."""
+    raw = pd.read_parquet(us100_folder / "prices.parquet").sort_values(["ticker", "date"])
+    steps = [np.diff(np.log(own["adj_close"] / own["close"])) for _, own in raw.groupby("ticker")]
+    assert 0.4 < np.abs(np.concatenate(steps)).max() < 0.5
+    data = load_folder(us100_folder)
+    prices = data.prices.copy()
+    row = prices.index[prices["ticker"] == "JPM"][1000]
+    prices.loc[(prices["ticker"] == "JPM") & (prices.index >= row), "adj_close"] *= 3
+    [warning] = from_frames(prices, data.universe).warnings
+    assert f"row {row + 1} ({prices['date'][row]:%Y-%m-%d}, JPM)" in warning
 
 
 @pytest.mark.real_data

@@ -7,6 +7,10 @@ import pandas as pd
 import pytest
 
 from anomaly_routing.evaluation.detection import (
+    AFTERMATH,
+    FRESH_GUARD,
+    LABEL,
+    WINDOWS,
     alarm_episodes,
     day_labels,
     detect,
@@ -51,6 +55,32 @@ def test_a_guard_asks_for_fresh_alarms():
     windows, guards = relative_window(positions, 60, -5, -1), relative_window(positions, 60, -10, -6)
     found = detect(_on(22, 27, 41), ALL, positions, windows, guards)
     assert found.hit.tolist() == [False, True] and found.lead[1] == 4
+
+
+@pytest.mark.parametrize("earlier, fresh", [(19, True), (20, False), (24, False)])
+def test_the_guard_reaches_from_ten_to_six_sessions_before(earlier, fresh):
+    positions = np.array([30])
+    windows, guards = relative_window(positions, 60, -5, -1), relative_window(positions, 60, *FRESH_GUARD)
+    assert detect(_on(earlier, 27), ALL, positions, windows, guards).hit.tolist() == [fresh]
+
+
+@pytest.mark.parametrize("lead, hit", [(5, True), (6, False), (1, True), (0, False)])
+def test_an_alarm_on_the_windows_own_edge_is_a_hit_not_a_guard(lead, hit):
+    positions = np.array([30])
+    windows, guards = (
+        relative_window(positions, 60, *WINDOWS["sessions_5"]),
+        relative_window(positions, 60, *FRESH_GUARD),
+    )
+    assert detect(_on(30 - lead), ALL, positions, windows, guards).hit.tolist() == [hit]
+
+
+@pytest.mark.parametrize(
+    "edges, first, last",
+    [(AFTERMATH, 25, 40), (LABEL, 25, 30), (FRESH_GUARD, 20, 24)]
+    + [(WINDOWS[kind], *ends) for kind, ends in {"with_event": (25, 30), "lookback_10": (20, 29)}.items()],
+)
+def test_windows_around_session_30_to_the_session(edges, first, last):
+    assert np.flatnonzero(relative_window(np.array([30]), 60, *edges)[0]).tolist() == list(range(first, last + 1))
 
 
 def test_an_event_without_verdicts_is_neither_hit_nor_missed():

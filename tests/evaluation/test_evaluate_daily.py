@@ -8,8 +8,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomaly_routing.evaluation import evaluate_daily, load_events
+from anomaly_routing.evaluation.statistics import vus_pr
 from anomaly_routing.panel import Splits
 
 PROTOCOLS = ("paper", "matched")
@@ -71,6 +73,25 @@ def test_an_exact_chance_level(nyse, paper_events):
     assert out["expected_hits_by_chance_test"] == pytest.approx((45 - 1) / 501)
     # nothing alarms in 2022, so each of its 250 rotations repeats the test split's
     assert out["chance_p"] == pytest.approx((1 + 250 * 40) / (1 + 250 * 501))
+
+
+def test_the_chance_of_a_fresh_alarm_knows_the_guard(nyse, paper_events):
+    """Two alarms five sessions apart: in ten rotations one of them warns of E09, in five of these the other spoils it."""
+    place = nyse.get_loc(pd.Timestamp("2024-08-05"))
+    scores = _planted(nyse, nyse[[place - 3, place + 2]])
+    out = evaluate_daily(scores, paper_events.query("id == 'E09'"), cuts={"I": 5.0})["paper"]
+    assert out["hits"] == 1 and out["chance_p"] == pytest.approx(10 / 502)
+    fresh = out["variants"]["fresh"]
+    assert fresh["hits"] == 1 and fresh["chance_p"] == pytest.approx(5 / 502)
+    assert fresh["expected_hits_by_chance"] == pytest.approx(4 / 501)
+
+
+@pytest.mark.parametrize("before, hits", [(6, 0), (10, 0), (11, 1)])
+def test_an_alarm_in_the_five_sessions_before_the_window_is_not_fresh(nyse, paper_events, before, hits):
+    place = nyse.get_loc(pd.Timestamp("2024-08-05"))
+    scores = _planted(nyse, nyse[[place - before, place - 3]])
+    out = evaluate_daily(scores, paper_events.query("id == 'E09'"), cuts={"I": 5.0})["paper"]
+    assert out["hits"] == 1 and out["variants"]["fresh"]["hits"] == hits
 
 
 def _plain_paper(scores, events):
@@ -139,6 +160,51 @@ def test_cross_fitted_cuts_leave_the_event_out(nyse, paper_events):
         hits += any(score[day] > cut for day in days[t - 5 : t])
     result = evaluate_daily(score, paper_events)["paper"]
     assert result["variants"]["cross_fitted"]["hits"] == hits != result["hits"]
+
+
+def test_cross_fitted_cuts_leave_no_other_event_out(nyse, paper_events):
+    """The storm of E12's sixteen days lifts E13's cut above its own small alarm; without those days it would be a hit."""
+    storm = nyse.get_loc(pd.Timestamp("2022-12-05")) + np.arange(-5, 11)
+    score = _planted(nyse, nyse[storm])  # 16 of 235 sessions: more than 5%
+    score["2022-03-28"] = 5.0
+    for event, hits in (("E12", 1), ("E13", 0)):
+        one = paper_events[paper_events["id"] == event]
+        assert evaluate_daily(score, one)["paper"]["variants"]["cross_fitted"]["hits"] == hits
+    both = evaluate_daily(score, paper_events)["paper"]["variants"]["cross_fitted"]
+    assert (both["hits"], both["lead_mean"]) == (1, 5)
+
+
+@pytest.mark.parametrize("channels", [["I"], ["I", "M"]])
+def test_ranking_scores_of_each_span_by_hand(nyse, noise, paper_events, channels):
+    """Labels [t-5, t], laid by hand, and ranks within the span; an event of 5 January reaches back into 2022."""
+    border = pd.DataFrame({"id": ["border"], "date": [pd.Timestamp("2023-01-05")]})
+    events = pd.concat([paper_events[["id", "date"]], border])
+    out = evaluate_daily(noise[channels], events)["paper"]
+    for ending, start in (("", "2022"), ("_test", "2023")):
+        span = noise.loc[start:, channels]
+        labelled = {day for date in events["date"] for day in nyse[nyse <= date][-6:] if f"{date:%Y}" >= start}
+        labels = span.index.isin(list(labelled))
+        assert labels.sum() == {"": 4 * 6 - 2 + 9 * 6 - 5 + 6, "_test": 9 * 6 - 5 + 3}[ending]
+        score = (span.rank() if len(channels) > 1 else span).max(axis=1).to_numpy()
+        assert out["auc" + ending] == pytest.approx(roc_auc_score(labels, score))
+        assert out["ap" + ending] == pytest.approx(average_precision_score(labels, score))
+        assert out["vus_pr" + ending] == pytest.approx(vus_pr(labels, score))
+
+
+def test_the_highest_sessions_of_the_test_split_are_marked(nyse, paper_events):
+    """25 test sessions stand out, two of them before E04 and E09; 2022 stands higher, E06 and E10 have the troughs."""
+    high = [pd.Timestamp("2023-04-24"), pd.Timestamp("2024-08-01"), *nyse[nyse >= "2023-11-01"][:23]]
+    score = _planted(nyse, high)
+    score["2022"] += 50
+    for date in ("2023-08-15", "2024-05-13"):
+        score[nyse[nyse < date][-13:]] = -10 - np.arange(13)
+    hit = {}
+    for event in paper_events.query("split == 'test'")["id"]:
+        out = evaluate_daily(score, paper_events[paper_events["id"] == event])["matched"]["variants"]["equal_counts"]
+        assert out["alarms"] == 25 and out["alarm_rate_test"] == pytest.approx(25 / 502)
+        if out["hits"]:
+            hit[event] = out["lead_mean"]
+    assert hit == {"E04": 5, "E09": 2}
 
 
 def test_the_matched_protocol_is_the_plain_loop(noise, paper_events):
@@ -268,6 +334,64 @@ def test_without_a_year_of_past_there_is_no_verdict(noise, paper_events):
     assert out["hits_test"] == whole["hits_test"] and out["alarm_rate_test"] == whole["alarm_rate_test"]
 
 
+def test_sessions_without_a_verdict_enter_no_rate(nyse, paper_events):
+    """Scores from July 2022: the first 250 have no verdict, and neither has the alarm that stands out among them."""
+    score = pd.Series(1.0, index=nyse[nyse >= "2022-07-01"])
+    score[pd.DatetimeIndex(["2023-01-10", "2024-08-01", "2024-10-01"])] = [2.0, 3.0, 4.0]
+    events = paper_events.query("split == 'test'")
+    out = evaluate_daily(score, events)["matched"]
+    verdicts = score.index[250:]
+    assert verdicts[0] > pd.Timestamp("2023-06-01")
+    assert {e for e, row in out["per_event"].items() if row["hit"] is None} == {"E01", "E02", "E03", "E04", "E07"}
+    for line in (out, *out["budgets"].values()):
+        assert line["alarm_rate_test"] == pytest.approx(2 / len(verdicts)) and line["alarm_rate_val"] is None
+        assert line["alarm_days_per_year"] == pytest.approx(252 * 2 / len(verdicts))
+        assert (line["hits"], line["n_events"]) == (1, 4)
+    near = {day for t in nyse.get_indexer(events["date"]) for day in nyse[t - 5 : t + 11]}
+    assert out["false_alarm_rate"] == pytest.approx(1 / len(set(verdicts) - near))
+    # one alarm of two is before E09; noise-to-signal: quiet share over warning share, four windows of five sessions
+    assert out["noise_to_signal"] == pytest.approx((1 / (len(verdicts) - 20)) / (1 / 20))
+    # both alarms of the split slide over its verdicts, not over all 502 sessions: 40 offsets at 20 sessions each hit
+    assert out["expected_hits_by_chance"] == pytest.approx((2 * 20 - 1) / (len(verdicts) - 1))
+
+
+def test_events_of_training_before_the_scores_are_left_out_and_listed(noise, paper_events):
+    """One before the first score, one before the first session and on no session, one among the scores of training."""
+    days = ["2017-01-10", "2016-07-03", "2019-06-03"]
+    old = pd.DataFrame({"id": ["before", "older", "trained"], "date": pd.DatetimeIndex(days)})
+    old["alternatives"] = [[pd.Timestamp("2023-06-18")], [], []]  # no session, and nobody asks
+    whole = pd.concat([old.iloc[:1], paper_events, old.iloc[1:]], ignore_index=True)
+    for protocol, result in evaluate_daily(noise, whole).items():
+        want = evaluate_daily(noise, paper_events)[protocol]
+        assert sorted(result.pop("events_left_out")) == ["before", "older", "trained"]
+        assert want.pop("events_left_out") == [] and result == want
+    alone = evaluate_daily(noise, old.iloc[:2])["matched"]
+    assert alone["n_events"] == 0 and alone["events_left_out"] == ["before", "older"]
+
+
+@pytest.mark.parametrize(
+    "alternatives, fewest, most",
+    [
+        (["2017-01-10", "2025-03-03"], 1, 1),  # before the first score and after the last: neither is asked
+        (["2017-01-10", "2023-06-20", "2025-03-03"], 0, 1),  # of the dates left, one is missed
+        (["2017-01-10", "2023-04-27", "2025-03-03"], 1, 1),  # and here both are hit
+    ],
+)
+def test_alternatives_outside_the_scores_are_skipped(nyse, alternatives, fewest, most):
+    dates = [[pd.Timestamp(day) for day in alternatives]]
+    event = pd.DataFrame({"id": ["E"], "date": [pd.Timestamp("2023-05-01")], "alternatives": dates})
+    out = evaluate_daily(_planted(nyse, ["2023-04-26"]), event, cuts={"I": 5.0})["paper"]
+    assert out["per_event"]["E"]["lead"] == 3
+    assert (out["hits_min"], out["hits"], out["hits_max"]) == (fewest, 1, most)
+
+
+def test_an_alternative_on_the_last_scored_session_counts(nyse):
+    dates = [[pd.Timestamp("2024-12-31")]]
+    event = pd.DataFrame({"id": ["E"], "date": [pd.Timestamp("2023-05-01")], "alternatives": dates})
+    out = evaluate_daily(_planted(nyse, ["2024-12-30"]), event, cuts={"I": 5.0})["paper"]
+    assert (out["hits_min"], out["hits"], out["hits_max"]) == (0, 0, 1)
+
+
 def test_a_session_that_one_channel_lacks_is_not_scored(nyse, paper_events):
     """The other channel's alarm of that day falls away, and the day leaves the alarm rate."""
     scores = pd.DataFrame({"I": _planted(nyse, ["2023-03-08", "2024-08-01"]), "M": _planted(nyse, [])})
@@ -324,6 +448,7 @@ def test_a_market_of_ones_own(tmp_path):
         (lambda s: s.loc[:"2022-12-30"], "test split has no scored session"),
         (lambda s: s.drop(s.loc["2022"].index), "validation split has no scored session"),
         (lambda s: s.loc[:"2024-07-31"], "E09 on 2024-08-05 is outside"),
+        (lambda s: s.loc["2022-07":], "E13 on 2022-03-31 is outside"),
         (lambda s: s.drop(pd.Timestamp("2023-05-01")), "E04: 2023-05-01 is not a session"),
     ],
 )
@@ -339,9 +464,9 @@ def test_wrong_events_and_cuts_are_refused_in_words(noise, paper_events):
         evaluate_daily(noise, pd.concat([paper_events, paper_events]))
     with pytest.raises(ValueError, match="channels are"):
         evaluate_daily(noise, paper_events, cuts={"I": 0.0})
-    early = paper_events.assign(date=pd.Timestamp("2017-01-10"))
-    with pytest.raises(ValueError, match="outside the scored"):
-        evaluate_daily(noise, early)
+    weekend = paper_events.assign(alternatives=[[pd.Timestamp("2023-06-18")]] * 13)
+    with pytest.raises(ValueError, match="2023-06-18 is not a session"):
+        evaluate_daily(noise, weekend)
     beyond = Splits(test_end="2024-07-31")
     with pytest.raises(ValueError, match="E09 on 2024-08-05 is outside"):
         evaluate_daily(noise, paper_events, splits=beyond)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from scipy.stats import kurtosis
 
 from anomaly_routing.features import liquidity
+from anomaly_routing.features import panel as panel_module
 from anomaly_routing.features.catalogue import GROUPS, catalogue, feature, feature_names, features
 from anomaly_routing.features.inputs import Inputs
 from anomaly_routing.features.panel import FEATURES_NUMERICS, build_panel, compute_features, fit_scaler
@@ -110,6 +112,20 @@ def test_later_dividends_and_splits_change_nothing():
     np.testing.assert_allclose(compute_features(split, members).to_numpy(), base, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("make", MARKETS.values(), ids=MARKETS)
+def test_a_constant_on_the_adj_close_of_one_stock_changes_nothing(make):
+    """Its level is arbitrary, so neither its own features nor those of the others may see it (SPEC 15, test 2)."""
+    prices, members = make(), universe()
+    base = compute_features(prices, members)
+    one = prices["ticker"] == "T001"
+    again = compute_features(
+        prices.assign(adj_close=prices["adj_close"].where(~one, prices["adj_close"] * 0.37)), members
+    )
+    np.testing.assert_array_equal(np.isnan(again.to_numpy()), np.isnan(base.to_numpy()))
+    np.testing.assert_allclose(again.to_numpy(), base.to_numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(again["active"].to_numpy(), base["active"].to_numpy())
+
+
 def test_lag_refuses_the_future():
     with pytest.raises(ValueError, match="look ahead"):
         lag(np.zeros((3, 1)), -1)
@@ -132,6 +148,28 @@ def test_edge_cases_of_the_nasty_market():
     assert not active[30:58, 8].any() and not active[60, 2] and active[61, 2]
     first = int(np.argmax(active[:, 3]))
     assert 35 + 15 <= first <= 35 + 40 and not active[:35, 3].any()
+
+
+def test_a_stock_is_active_on_15_of_20_rows_with_24_of_29_features(monkeypatch):
+    """Against a loop, with features that are defined or not as drawn: 22 to 25 of 29 on each row, some rows missing."""
+    days, n = 400, 5
+    rng = np.random.default_rng(8)
+    defined = rng.choice([22, 23, 24, 25], p=[0.1, 0.15, 0.4, 0.35], size=(days, n))
+    defined[:, 0], defined[:, 1] = 23, 24
+    stubs = [
+        replace(f, compute=lambda w, k=k: np.where(k < defined, 1.0, np.nan))
+        for k, f in enumerate(panel_module.features())
+    ]
+    monkeypatch.setattr(panel_module, "features", lambda: stubs)
+    prices = random_prices(n, days)
+    keep = (rng.random(len(prices)) > 0.03) | prices["ticker"].isin(["T000", "T001"])
+    got = compute_features(prices[keep].reset_index(drop=True), universe(n))["active"].to_numpy()
+    traded = keep.to_numpy().reshape(n, days).T
+    valid = traded & (defined >= 24)
+    rows = np.array([valid[max(0, t - 19) : t + 1].sum(axis=0) for t in range(days)])
+    np.testing.assert_array_equal(got, traded & (rows >= 15))
+    assert not got[:, 0].any() and got[14:, 1].all() and not got[:14, 1].any()
+    assert all((traded[:, 2:] & (rows[:, 2:] == edge)).sum() > 50 for edge in (14, 15))  # the edge occurs
 
 
 def test_kurtosis_of_one_outlier_is_at_most_twenty():
@@ -288,10 +326,45 @@ def test_real_panel_counts_match_the_specification(us100_folder):
     clipped = {name: (np.abs(r) >= 8).mean(0) for name, r in rows.items()}
     assert clipped["train"][NAMES.index("dcovar")] == pytest.approx(0.0211, abs=0.001)
     assert clipped["test"][NAMES.index("kurt")] == pytest.approx(0.0215, abs=0.001)
+    some = [100 * (np.abs(r) >= 8).any(axis=1).mean() for r in rows.values()]
+    assert some == pytest.approx([5.2, 2.0, 4.4], abs=0.1)
+    days = np.logical_or.reduce(list(masks.values()))
+    own = np.array([(np.abs(x[days & active[:, i], i]) >= 8).mean(axis=0) for i in range(len(members))])
+    stock, column = np.unravel_index(own.argmax(), own.shape)
+    assert (members["ticker"].iloc[stock], NAMES[column]) == ("FDX", "kurt")
+    assert 100 * own.max() == pytest.approx(5.4, abs=0.1)
+    binary = [NAMES.index(name) for name in ("jump", "reversal")]
+    assert all(set(np.unique(r[:, binary])) == {0.0, 4.0} for r in rows.values())
     norms = [np.linalg.norm(r, axis=1).mean() for r in rows.values()]
     assert norms == pytest.approx([6.3, 6.9, 6.35], abs=0.06)
     banks = np.flatnonzero(members["ticker"].to_numpy() == "SIVB")[0]
     assert sessions[active[:, banks]][-1] == pd.Timestamp("2023-03-09")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("how", ["altered", "removed"])
+@pytest.mark.parametrize("cut", ["2021-12-31", "2023-03-08"])  # the end of training, the eve of a failure
+def test_real_panel_does_not_look_ahead(us100_folder, cut, how):
+    """SPEC 15, test 2, on twelve stocks, three of them delisted: features, gaps, activity and scaling up to the cut."""
+    members = pd.read_csv(us100_folder / "universe.csv").rename(columns={"gics_sector": "sector"})
+    keep = ["SIVB", "SBNY", "FRC", "JPM", "KEY", "ZION", "FDX", "IBM", "GME", "NEE", "DUK", "META"]
+    members = members[members["ticker"].isin(keep)].reset_index(drop=True)
+    prices = pd.read_parquet(us100_folder / "prices.parquet")
+    prices = prices[prices["ticker"].isin(keep)].reset_index(drop=True)
+    after = pd.Timestamp(cut)
+    whole, again = (compute_features(p, members) for p in (prices, _disturb(prices, after, how)))
+    head, tail = slice(None, after), slice(after + pd.Timedelta(days=1), None)
+    np.testing.assert_array_equal(again.sel(session=head).to_numpy(), whole.sel(session=head).to_numpy())
+    np.testing.assert_array_equal(again["active"].sel(session=head), whole["active"].sel(session=head))
+    sector = members["sector"].to_numpy(object)
+    scaled = []
+    for raw in (whole, again):
+        train = Splits().train(pd.DatetimeIndex(raw["session"].to_numpy()))
+        scaled.append(fit_scaler(raw, train, sector).transform(raw)[: whole.sel(session=head).sizes["session"]])
+    np.testing.assert_array_equal(*scaled)
+    if how == "altered":  # and the disturbance reaches every feature
+        moved = np.abs(again.sel(session=tail).to_numpy() - whole.sel(session=tail).to_numpy())
+        assert (np.nanmax(moved, axis=(0, 1)) > 1e-3).all()
 
 
 @pytest.mark.real_data

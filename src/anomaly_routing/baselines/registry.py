@@ -42,6 +42,8 @@ class Entry:
 
     lookahead : for each mode, whether a score at t may depend on sessions after t.
     numerics : raised by hand when the arithmetic changes, so that stored runs of another meaning are not reused.
+    reveals : whose rows could be read back from the scores, "" (nobody's), "stocks" or "market": such scores are not
+        stored stock by stock, nor such daily series as they are, since the price panel stays out of the repository.
     requires : "benchmark:<ticker>", "feature:<name>" or "features" (any feature at all).
     """
 
@@ -52,6 +54,7 @@ class Entry:
     modes: tuple[str, ...]
     lookahead: dict[str, bool]
     numerics: int
+    reveals: str
     requires: tuple[str, ...]
     factory: Callable[..., Detector]
 
@@ -84,6 +87,7 @@ def register(
     modes: Iterable[str] = ("causal",),
     lookahead: Iterable[str] = ("chapter",),
     numerics: int = 1,
+    reveals: str = "",
     requires: Iterable[str] = (),
 ) -> Callable[[type], type]:
     """Class decorator that adds a detector to the registry; `lookahead` names the modes that use the future.
@@ -98,7 +102,9 @@ def register(
         if known and _origin(known.factory) != _origin(factory):
             raise ValueError(f"two detectors are called {name!r}: {_origin(known.factory)} and {_origin(factory)}")
         looks = {mode: mode in tuple(lookahead) for mode in modes}
-        _ENTRIES[name] = Entry(name, family, title, reference, tuple(modes), looks, numerics, tuple(requires), factory)
+        _ENTRIES[name] = Entry(
+            name, family, title, reference, tuple(modes), looks, numerics, reveals, tuple(requires), factory
+        )
         return factory
 
     return add

@@ -8,6 +8,7 @@ import pandas as pd
 from anomaly_routing.errors import MarketDataError
 
 FROM_DATA = "from_data"
+SET_CALENDAR = "CALENDAR=<name> at `make market`, or `calendar` in the market's params.yaml"
 EDGE = pd.Timedelta(days=7)  # also the margin asked of an exchange calendar on both sides
 
 
@@ -33,9 +34,7 @@ def sessions(calendar: str, prices: pd.DataFrame) -> pd.DatetimeIndex:
         exchange = exchange_calendars.get_calendar(calendar, start=first - EDGE, end=last + EDGE)
     except (exchange_calendars.errors.CalendarError, ValueError) as error:
         rule = f"no calendar {calendar!r} from {first:%Y-%m-%d} to {last:%Y-%m-%d} ({str(error).splitlines()[0]})"
-        remedy = (
-            "name one of exchange_calendars.get_calendar_names(), or from_data, in the market's params under `calendar`"
-        )
+        remedy = f"name one of exchange_calendars.get_calendar_names(), or from_data: {SET_CALENDAR}"
         raise MarketDataError("params", "calendar", rule, remedy) from error
     return pd.DatetimeIndex(exchange.sessions_in_range(first, last), name="date", freq=None).as_unit("ns")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from anomaly_routing.data.simulate import simulate_market
-from anomaly_routing.data.sources import MarketData, from_frames, load_folder
+from anomaly_routing.data.sources import MarketData, from_frames, load_folder, read_universe
 from anomaly_routing.data.universe import GICS_SECTORS
 from anomaly_routing.data.yahoo import load_yahoo
 from anomaly_routing.errors import MarketDataError
@@ -28,19 +28,22 @@ def load_source(
     n_sessions: int = 1400,
     start: str = "",
     end: str = "",
+    answers: Path | None = None,
 ) -> tuple[MarketData, pd.DataFrame | None]:
     """A market that has passed the door, and its events where the source knows them (simulated), else None.
 
     Parameters
     ----------
     source : one of `SOURCES`.
-    raw : the market's folder of raw files; unused by `simulated`. `yahoo` reads `universe.csv` there and keeps what it
-        downloads in `yahoo/`.
+    raw : the market's folder of raw files; unused by `simulated`. `yahoo` reads the universe there.
     calendar, select, sectors : see `sources.load_folder`; no sectors means the eleven of GICS.
     seed, n_stocks, n_sessions : of the simulated market.
-    start, end : ISO dates of the yahoo download.
+    start, end : ISO dates of the yahoo download, both included.
+    answers : folder in which yahoo keeps what it downloads; default `yahoo/` in `raw`.
 
-    Raises MarketDataError for an unknown source, or for whatever the door refuses.
+    Raises MarketDataError for an unknown source, for a yahoo download without dates, or for whatever the door refuses;
+    ImportError for yahoo without yfinance. A market of yahoo that is refused leaves its downloaded answers behind: they
+    are used when it is tried again.
     """
     allowed = tuple(sectors) or GICS_SECTORS
     if source == "simulated":
@@ -50,7 +53,17 @@ def load_source(
     if source == "folder":
         return load_folder(raw, calendar=calendar, select=select or None, sectors=allowed), None
     if source == "yahoo":
-        members = pd.read_csv(raw / "universe.csv", keep_default_na=False)
-        return load_yahoo(members, start, end, raw / "yahoo", calendar=calendar, sectors=allowed), None
+        members = read_universe(raw, sectors=allowed, select=select or None)
+        _check_span(start, end)
+        return load_yahoo(members, start, end, answers or raw / "yahoo", calendar=calendar, sectors=allowed), None
     remedy = f"set data.source to one of {', '.join(SOURCES)}"
     raise MarketDataError("params", "data.source", f"no source {source!r}", remedy)
+
+
+def _check_span(start: str, end: str) -> None:
+    """Raise MarketDataError unless both are ISO dates, the first before the last."""
+    first, last = (pd.to_datetime(day, format="%Y-%m-%d", errors="coerce") for day in (start, end))
+    if not first < last:  # NaT is before nothing
+        rule = f"yahoo cannot be asked for start {start!r}, end {end!r}"
+        remedy = "START=2016-07-01 END=2024-12-31 at `make market`, or `start` and `end` in the market's params.yaml"
+        raise MarketDataError("params", "data.start, data.end", rule, remedy)

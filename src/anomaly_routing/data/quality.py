@@ -7,7 +7,7 @@ import pandas as pd
 from pandera.errors import SchemaErrors
 from pandera.pandas import Check, Column, DataFrameSchema
 
-from anomaly_routing.data.calendars import FROM_DATA
+from anomaly_routing.data.calendars import FROM_DATA, SET_CALENDAR
 from anomaly_routing.data.tables import row_label
 from anomaly_routing.errors import MarketDataError
 
@@ -15,7 +15,9 @@ PRICE_COLUMNS = ["open", "high", "low", "close", "adj_close"]
 COLUMNS = ["date", "ticker", *PRICE_COLUMNS, "volume"]
 
 BOUND_TOLERANCE = 1e-6  # relative; split-adjusted prices are rounded one by one, so a close may pass the high by a hair
+LONGEST_CLOSURE = pd.Timedelta(days=180)  # no exchange of today shut for so long; Kathmandu did for 51 days in 2020
 LONG_GAP = 20  # sessions; a halt can last this long, so longer gaps are named one by one but are no error
+ADJUSTMENT_JUMP = 0.5  # of ln(adj_close / close) between two rows: a payment of 39% of the price
 SPLIT_MOVE = np.log(1.4)  # smallest overnight move, up 40% or its inverse, that may be a split
 SPLIT_RATIOS = np.array([1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 100])
 SPLIT_WINDOW = 20  # sessions on either side that give the usual volume
@@ -48,7 +50,8 @@ RULES = {
     "ticker_unique": ("the ticker has two rows in the universe", "keep one row per ticker"),
     "sector": (
         "unknown sector",
-        "use the eleven GICS sectors, or list the market's own sectors in its params under `sectors`",
+        "use the eleven GICS sectors, or list the market's own: "
+        'SECTORS="A,B" at `make market`, or `sectors` in the market\'s params.yaml',
     ),
     "shares": ("shares_outstanding must be positive", "correct the cell, or leave it empty"),
 }
@@ -131,7 +134,7 @@ def check_calendar(frame: pd.DataFrame, sessions: pd.DatetimeIndex, calendar: st
             remedy = "drop the rows of days on which the market was closed"
         else:
             rule = f"the date is not a session of {calendar}"
-            remedy = "drop the row, or set the market's own `calendar` in its params (from_data if no exchange fits)"
+            remedy = f"drop the row, or name the market's own calendar (from_data if no exchange fits): {SET_CALENDAR}"
         raise MarketDataError(file, row_label(frame, row), rule + _how_many(n_rows), remedy)
 
 
@@ -140,8 +143,45 @@ def check_no_session_missing(frame: pd.DataFrame, sessions: pd.DatetimeIndex, ca
     missing = sessions.difference(frame["date"].unique())
     if len(missing):
         rule = f"{len(missing)} sessions of {calendar} have no row of any ticker, the first is {missing[0]:%Y-%m-%d}"
-        remedy = "add the sessions from the source, or set the market's own `calendar` in its params"
+        remedy = f"add the sessions from the source, or name the market's own calendar: {SET_CALENDAR}"
         raise MarketDataError(file, "-", rule, remedy)
+
+
+def check_no_long_closure(frame: pd.DataFrame, file: str) -> None:
+    """Raise MarketDataError if more than 180 calendar days pass without a row of any ticker.
+
+    On a calendar that comes from the data, a single row dated 2150 would otherwise be a session and stretch the span.
+    The row named is the first after the gap; the wrong one may be on either side.
+    """
+    days = np.sort(frame["date"].unique())
+    wide = np.flatnonzero(np.diff(days) > LONGEST_CLOSURE)
+    if len(wide):
+        before, after = pd.DatetimeIndex(days[wide[0] : wide[0] + 2])
+        rule = f"no ticker has a row in the {(after - before).days} days from {before:%Y-%m-%d} to {after:%Y-%m-%d}"
+        remedy = "correct the dates on the side of the gap that has few rows, or bring the rows of one side only"
+        raise MarketDataError(file, row_label(frame, (frame["date"] == after).idxmax()), rule, remedy)
+
+
+def adjustment_warnings(prices: pd.DataFrame, file: str) -> list[str]:
+    """One line for each ticker whose ln(adj_close / close) moves by more than 0.5 from one row to the next.
+
+    The line names the first such row. The ratio moves on ex-dates only, by the payment's share of the price, so a
+    jump of this size is a very large special dividend or spin-off, or an adj_close of another stock, scale or day.
+
+    prices : valid prices; index = 1-based data rows of `file`.
+    """
+    ratio = np.log(prices["adj_close"] / prices["close"])
+    move = ratio.diff().where(prices["ticker"] == prices["ticker"].shift())
+    jumps = move[move.abs() > ADJUSTMENT_JUMP]
+    lines = []
+    for _, own in jumps.groupby(prices["ticker"][jumps.index]):
+        where = row_label(prices, own.index[0])
+        lines.append(
+            f"{file}: {where}: adj_close / close is {np.exp(own.iloc[0]):.3g} times that of the row before"
+            f"{_how_many(len(own))}: a payment of this size? Remedy: compare adj_close with the source, or leave the "
+            "column out (close stands in, without dividends)"
+        )
+    return lines
 
 
 def split_warnings(prices: pd.DataFrame, file: str) -> list[str]:

@@ -68,21 +68,31 @@ def load_folder(
 
     Raises MarketDataError, which names file, row (1-based data row), rule and remedy, for anything that breaks the data
     contract (DESIGN 3): the rules are in `quality.RULES`, and each function called here names its own. An unadjusted
-    split, missing days inside a life and lives that disagree with the universe file are warnings. `adj_close` defaults
-    to close. Benchmarks need only date, ticker, close; their rows outside the prices' span are left out.
+    split, a jump of adj_close against close, missing days inside a life and lives that disagree with the universe file
+    are warnings. `adj_close` defaults to close. Benchmarks need only date, ticker, close; their rows outside the
+    prices' span are left out.
     """
-    folder = Path(folder)
+    tables = {stem: _read(Path(folder), stem) for stem in ("prices", "universe", "benchmarks")}
+    return _admit(**tables, calendar=calendar, select=select, sectors=sectors)
+
+
+def read_universe(
+    folder: Path | str, *, sectors: Iterable[str] = GICS_SECTORS, select: str | None = None
+) -> pd.DataFrame:
+    """The checked universe of a folder alone, for a source that fetches the prices; options as in `load_folder`."""
+    return parse_universe(_read(Path(folder), "universe"), sectors, select)[0]
+
+
+def _read(folder: Path, stem: str) -> Table | None:
+    """One table of a folder; None for benchmarks that are not there."""
     if not folder.is_dir():
         rule = "not a folder" if folder.exists() else "no such folder"
         raise MarketDataError(folder, "-", rule, "name a folder with prices.parquet (or .csv) and universe.csv")
-    tables = {}
-    for stem in ("prices", "universe", "benchmarks"):
-        path = find_file(folder, stem)
-        if path is None and stem != "benchmarks":
-            remedy = f"put {stem}.parquet or {stem}.csv there"
-            raise MarketDataError(folder, "-", f"no {stem}.parquet or {stem}.csv in the folder", remedy)
-        tables[stem] = read_table(path) if path else None
-    return _admit(**tables, calendar=calendar, select=select, sectors=sectors)
+    path = find_file(folder, stem)
+    if path is None and stem != "benchmarks":
+        remedy = f"put {stem}.parquet or {stem}.csv there"
+        raise MarketDataError(folder, "-", f"no {stem}.parquet or {stem}.csv in the folder", remedy)
+    return read_table(path) if path else None
 
 
 def from_frames(
@@ -127,6 +137,7 @@ def _admit(
         row = priceless.idxmax()
         universe.fail(row, f"the ticker has no row in {prices.file}", "add its prices, or drop it from the universe")
     quality.validate(quality.PRICES, rows, prices.file)
+    quality.check_no_long_closure(rows, prices.file)
     market_sessions = sessions(calendar, rows)
     quality.check_calendar(rows, market_sessions, calendar, prices.file)
     quality.check_no_session_missing(rows, market_sessions, calendar, prices.file)
@@ -134,6 +145,7 @@ def _admit(
         *life_warnings(members, rows, universe.name),
         *quality.gap_warnings(rows, market_sessions, prices.name),
         *quality.split_warnings(rows, prices.name),
+        *quality.adjustment_warnings(rows, prices.name),
     ]
     market_rows = _no_benchmarks()
     if benchmarks is not None:

@@ -107,13 +107,17 @@ def scored_days(scores: pd.Series | pd.DataFrame, splits: Splits) -> ScoredDays:
     return days
 
 
-def place_events(events: pd.DataFrame, days: ScoredDays) -> PlacedEvents:
+def place_events(events: pd.DataFrame, days: ScoredDays, splits: Splits) -> PlacedEvents:
     """Find the events' dates among the scored sessions; see `evaluate_daily` for what is refused."""
     if missing := {"id", "date"} - set(events.columns):
         raise ValueError(f"the event table has no column {', '.join(sorted(missing))}")
-    n, ids = len(events), np.array([str(event) for event in events["id"]], dtype=object)
-    if len(set(ids)) < n:
+    if events["id"].astype(str).duplicated().any():
         raise ValueError("the event table has an id twice")
+    dates = pd.to_datetime(events["date"])
+    early = (dates < days.sessions[days.scored][0]) & (dates <= pd.Timestamp(splits.train_end))
+    before = [str(event) for event in events["id"][early]]  # of the training split, before the scores begin
+    events = events[~early]
+    n, ids = len(events), np.array([str(event) for event in events["id"]], dtype=object)
     alternatives = list(events["alternatives"]) if "alternatives" in events else [[]] * n
     exogenous = events["exogenous"].eq(True).to_numpy() if "exogenous" in events else np.zeros(n, dtype=bool)
     positions = np.array([_position(days, *pair) for pair in zip(ids, events["date"], strict=True)], dtype=int)
@@ -122,7 +126,7 @@ def place_events(events: pd.DataFrame, days: ScoredDays) -> PlacedEvents:
     candidates = [(positions[row], event) for event, row in enumerate(kept)]
     for event, row in enumerate(kept):
         dates = alternatives[row] if pd.api.types.is_list_like(alternatives[row]) else []
-        candidates += [(_position(days, ids[row], date), event) for date in dates]
+        candidates += [(_position(days, ids[row], date), event) for date in dates if _within(days, date)]
     places = np.array(candidates, dtype=int).reshape(-1, 2)
     partners = events["collapse_with"].isin(ids[kept]).to_numpy() if "collapse_with" in events else np.zeros(n, bool)
     return PlacedEvents(
@@ -133,8 +137,14 @@ def place_events(events: pd.DataFrame, days: ScoredDays) -> PlacedEvents:
         partners[kept],
         places[:, 0],
         places[:, 1],
-        tuple(ids[split == "train"]),
+        (*before, *ids[split == "train"]),
     )
+
+
+def _within(days: ScoredDays, date: object) -> bool:
+    """Whether an alternative date can be judged at all; those before the first or after the last score are skipped."""
+    scored = days.sessions[days.scored]
+    return bool(scored[0] <= pd.Timestamp(date) <= scored[-1])
 
 
 def _position(days: ScoredDays, event: str, date: object) -> int:

@@ -84,7 +84,7 @@ def evaluate_daily(
     duplicate id, or `cuts` that do not name the channels.
     """
     days = scored_days(scores, splits or Splits())
-    placed = place_events(events, days)
+    placed = place_events(events, days, splits or Splits())
     if cuts is not None and set(cuts) != set(days.channels):
         raise ValueError(f"cuts are given for {sorted(cuts)}, the channels are {list(days.channels)}")
     shared = _threshold_free(days, placed)
@@ -152,6 +152,9 @@ def _report(
         "hits_max": most,
         **_part(days, events.subset(~events.exogenous), alarm, judged, "without_exogenous"),
         **_part(days, events.subset(~events.collapsed), alarm, judged, "march_collapsed"),
+        **_part(
+            days, events.subset(~events.collapsed & (events.split == "test")), alarm, judged, "test_march_collapsed"
+        ),
         "false_alarm_rate": false_alarm_rate(alarm, days.test & judged, events.positions),
         "episodes": len(alarm_episodes(in_test)),
         "episode_precision": episode_precision(in_test, events.positions),

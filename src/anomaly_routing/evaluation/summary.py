@@ -7,34 +7,32 @@ from typing import Any
 
 import numpy as np
 
-PER_SEED = ("hits", "hits_test", "lead_median", "alarm_rate_test", "chance_p", "auc", "ap")
+PER_SEED = ("hits", "hits_test", "lead_median", "alarm_rate_test", "chance_p", "chance_p_test", "auc", "ap")
 
 
-def over_seeds(results: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """The results of `evaluate_daily` for several seeds, merged protocol by protocol.
+def over_seeds(results: Sequence[dict[str, dict[str, Any]]], seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """The results of `evaluate_daily` for several seeds as one line a protocol: that of the median seed, whole.
 
-    A number becomes its median over the seeds that have one, a true or false (`hit` of an event) the share of true;
-    text stays where all seeds agree, else it is None. `per_seed` keeps every seed's own hits, leads, rates and chances.
+    The median seed has the (lower) median number of hits, ties by AUC, then by seed. Its hits, leads, alarm rates and
+    chances belong together, which separate medians of each would not. Added: `seed`, `per_seed` (every seed's own
+    figures), and for each event `hit_share`, the share of seeds that hit it.
     """
-    if not results:
-        raise ValueError("no result to summarise")
-    merged = {protocol: _merge([r[protocol] for r in results]) for protocol in results[0]}
-    for protocol, line in merged.items():
-        line["per_seed"] = {key: [r[protocol].get(key) for r in results] for key in PER_SEED}
-    return merged
+    if not results or len(results) != len(seeds):
+        raise ValueError(f"{len(results)} results for {len(seeds)} seeds")
+    return {protocol: _line([r[protocol] for r in results], list(seeds)) for protocol in results[0]}
 
 
-def _merge(values: Sequence[Any]) -> Any:
-    present = [v for v in values if v is not None]
-    if not present:
-        return None
-    first = present[0]
-    if isinstance(first, dict):
-        return {key: _merge([v.get(key) for v in present]) for key in first}
-    if isinstance(first, bool):
-        return float(np.mean(present))
-    if isinstance(first, int | float):
-        return float(np.median(present))
-    if isinstance(first, list) and all(isinstance(v, list) and len(v) == len(first) for v in present):
-        return [_merge(column) for column in zip(*present, strict=True)]
-    return first if all(v == first for v in present) else None
+def _line(lines: list[dict[str, Any]], seeds: list[int]) -> dict[str, Any]:
+    order = sorted(range(len(lines)), key=lambda i: (lines[i]["hits"], lines[i]["auc"] or 0.0, seeds[i]))
+    middle = order[(len(order) - 1) // 2]
+    events = {
+        event: verdict | {"hit_share": _share([line["per_event"][event]["hit"] for line in lines])}
+        for event, verdict in lines[middle]["per_event"].items()
+    }
+    per_seed = {"seed": seeds} | {key: [line.get(key) for line in lines] for key in PER_SEED}
+    return lines[middle] | {"per_event": events, "seed": seeds[middle], "per_seed": per_seed}
+
+
+def _share(hits: list[bool | None]) -> float | None:
+    judged = [hit for hit in hits if hit is not None]
+    return float(np.mean(judged)) if judged else None

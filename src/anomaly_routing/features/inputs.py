@@ -22,7 +22,7 @@ class Inputs:
 
     Parameters
     ----------
-    prices : long table (DESIGN 3), sorted by ticker and date.
+    prices : long table (DESIGN 3), no row twice; without `adj_close` the close stands in.
     universe : one row a ticker, with `sector` and optionally `shares_outstanding`; its order is the stock order.
     sessions : the market's sessions; default: the dates of `prices`.
 
@@ -46,9 +46,12 @@ class Inputs:
             out[row[keep], column[keep]] = values[keep]
             return out
 
+        if prices.duplicated(["ticker", "date"]).any():
+            raise ValueError("a (ticker, date) stands in two rows; take the prices through the door (data.sources)")
         raw_close = prices["close"].to_numpy(float)
-        adjust = prices["adj_close"].to_numpy(float) / raw_close
-        self.close = wide(prices["adj_close"].to_numpy(float))
+        adjusted = prices["adj_close"].to_numpy(float) if "adj_close" in prices.columns else raw_close
+        adjust = adjusted / raw_close
+        self.close = wide(adjusted)
         self.open = wide(prices["open"].to_numpy(float) * adjust)
         self.high = wide(prices["high"].to_numpy(float) * adjust)
         self.low = wide(prices["low"].to_numpy(float) * adjust)

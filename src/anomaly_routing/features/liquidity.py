@@ -159,6 +159,7 @@ def imbalance(w: Inputs) -> np.ndarray:
     for k in range(min(WINDOW, len(r))):
         term = volume[: len(r) - k] * (2.0 * ndtr(r[: len(r) - k] / sd[k:]) - 1.0)
         signed[k:] += np.where(np.isfinite(term), term, 0.0)
-    share = signed / np.maximum(rolling_sum(volume), 1.0)
+    total = rolling_sum(volume)
+    share = signed / np.where(total > 0, total, 1.0)
     known = np.isfinite(w.prev_sd) & (rolling_count(r) >= MIN_VALID)
     return np.where(known, np.where(flat, 0.0, share), np.nan)

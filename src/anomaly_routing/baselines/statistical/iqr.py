@@ -16,6 +16,7 @@ IQR_OF_SD = 1.3490  # interquartile range of a Gaussian with SD 1
 @register(
     "iqr",
     family="statistical",
+    reveals="stocks",
     modes=("chapter", "causal"),
     title="IQR fences",
     reference="the chapter, 58.2.3; Tukey 1977; AUDIT D02",

@@ -14,6 +14,7 @@ from anomaly_routing.panel import Panel
 @register(
     "modified_zscore",
     family="statistical",
+    reveals="stocks",
     modes=("chapter", "causal"),
     title="Modified z-score",
     reference="the chapter, 58.2.2; Iglewicz and Hoaglin 1993; AUDIT D02",

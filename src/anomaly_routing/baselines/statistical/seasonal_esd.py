@@ -17,6 +17,7 @@ from anomaly_routing.panel import Panel
 @register(
     "seasonal_esd",
     family="statistical",
+    reveals="stocks",
     modes=("chapter", "causal"),
     title="Seasonal-hybrid ESD",
     reference="the chapter, 58.5.2; Hochenbaum, Vallis and Kejariwal 2017; Rosner 1983; AUDIT D05",

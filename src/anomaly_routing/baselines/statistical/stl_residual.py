@@ -17,6 +17,7 @@ from anomaly_routing.panel import Panel
 @register(
     "stl_residual",
     family="statistical",
+    reveals="stocks",
     modes=("chapter", "causal"),
     title="STL residual",
     reference="the chapter, 58.5.1; Cleveland et al. 1990; AUDIT D04",

@@ -14,6 +14,7 @@ from anomaly_routing.panel import Panel
 @register(
     "zscore",
     family="statistical",
+    reveals="stocks",
     modes=("chapter", "causal"),
     title="Z-score",
     reference="the chapter, 58.2.1; AUDIT D01, D02",

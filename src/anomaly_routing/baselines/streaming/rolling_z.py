@@ -89,6 +89,7 @@ class RollingZScore:
 @register(
     "rolling_z",
     family="streaming",
+    reveals="stocks",
     modes=("chapter", "causal"),
     lookahead=(),  # both forms see only the past; the chapter's counts the value itself
     title="Rolling z-score",

@@ -16,6 +16,7 @@ VIX = "^VIX"
 @register(
     "lagged_vix",
     family="trivial",
+    reveals="market",
     title="Lagged VIX",
     reference="DESIGN 7; trivial scoreboard",
     requires=(f"benchmark:{VIX}",),

@@ -13,7 +13,11 @@ from anomaly_routing.panel import FEATURE_WINDOW, Panel
 
 
 @register(
-    "lagged_volatility", family="trivial", title="Lagged realised volatility", reference="DESIGN 7; trivial scoreboard"
+    "lagged_volatility",
+    family="trivial",
+    reveals="stocks",
+    title="Lagged realised volatility",
+    reference="DESIGN 7; trivial scoreboard",
 )
 @dataclass
 class LaggedVolatility:

@@ -12,7 +12,13 @@ from anomaly_routing.features.rolling import MIN_VALID
 from anomaly_routing.panel import FEATURE_WINDOW, Panel
 
 
-@register("market_volatility", family="trivial", title="Market volatility", reference="SPEC 9.4 and 5.1 (I1)")
+@register(
+    "market_volatility",
+    family="trivial",
+    reveals="stocks",
+    title="Market volatility",
+    reference="SPEC 9.4 and 5.1 (I1)",
+)
 @dataclass
 class MarketVolatility:
     """Sample SD over t-19..t of the mean log return of the active stocks, per session; NaN below 15 sessions."""

@@ -11,7 +11,7 @@ from anomaly_routing.baselines.registry import register
 from anomaly_routing.panel import Panel
 
 
-@register("mean_abs_return", family="trivial", title="Mean absolute return", reference="SPEC 9.4")
+@register("mean_abs_return", family="trivial", reveals="stocks", title="Mean absolute return", reference="SPEC 9.4")
 @dataclass
 class MeanAbsReturn:
     """|log return|; the mean of the name is the evaluator's, over the active stocks of a session."""

@@ -12,7 +12,13 @@ from anomaly_routing.features.rolling import MIN_VALID
 from anomaly_routing.panel import FEATURE_WINDOW, Panel
 
 
-@register("mean_abs_z", family="trivial", title="Mean |z| of returns", reference="DESIGN 7; SPEC 2, feature ext_z")
+@register(
+    "mean_abs_z",
+    family="trivial",
+    reveals="stocks",
+    title="Mean |z| of returns",
+    reference="DESIGN 7; SPEC 2, feature ext_z",
+)
 @dataclass
 class MeanAbsZ:
     """|r_t - mean| / SD over t-20..t-1, in SDs and not clipped; SD below 1e-6 gives 0, fewer than 15 returns NaN.

@@ -14,6 +14,7 @@ from anomaly_routing.panel import Panel
 @register(
     "mean_spread",
     family="trivial",
+    reveals="stocks",
     title="Mean scaled spread",
     reference="SPEC 9.4; SPEC 2, feature spread",
     requires=("feature:spread",),
