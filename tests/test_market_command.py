@@ -183,7 +183,7 @@ def test_bad_files_are_refused_in_one_line(case, write, root):
         (["--select", "mine"], "universe.parquet: -", "missing column mine", "add or rename"),
         (["--events", "nowhere.yaml"], "nowhere.yaml: -", "no such events file", "EVENTS="),
         (["--events", "sunday.yaml"], "sunday.yaml: A", "(Sunday) is not a session", "first session after it"),
-        (["--events", "split.yaml"], "split.yaml: A", "split is 'val', but", "leave 'split' out"),
+        (["--events", "split.yaml"], "split.yaml: A", "lies in 'test'", "leave 'split' out"),
         (["--source", "yahoo"], "params: data.start, data.end", "start '', end ''", "START="),
         (["--source", "yahoo", "--start", "2020-02-01", "--end", "2020-01-01"], "params: data.start", "2020", "START="),
     ],

@@ -76,7 +76,7 @@ def mark_events(ax: plt.Axes, events: pd.DataFrame, label: bool = True) -> None:
         if label:
             lift = (0, 2 + 8 * level)  # in points, so that small axes do not press the labels together
             place = {"xycoords": ax.get_xaxis_transform(), "xytext": lift, "textcoords": "offset points"}
-            ax.annotate(row.id, (row.date, 1), fontsize=7, ha="center", color=INK, **place)
+            ax.annotate(row.id, (mpl.dates.date2num(row.date), 1), fontsize=7, ha="center", color=INK, **place)
 
 
 def shade_splits(ax: plt.Axes, splits) -> None:

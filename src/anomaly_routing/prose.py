@@ -8,9 +8,11 @@ import string
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-# digits that are names, not results: audit ids, equations, tables, figures, sections, notebooks, years of a citation
+# digits that are names, not results: audit ids, tables, figures, sections, notebooks, months, years of a citation
+_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 NAMES = re.compile(
     r"\b[ABD]\d{2,3}\b|\b(?:Table|Figure|Section|Equation|SPEC|notebook|AUDIT) [\d.]+|`[^`]*`|\((?:19|20)\d\d\)"
+    rf"|\b(?:{_MONTHS}) (?:19|20)\d\d\b"
 )
 
 
