@@ -44,7 +44,7 @@ def headline(metrics: dict[str, Any]) -> str:
     for name in ranked:
         paper, matched = methods[name]["paper"], methods[name]["matched"]
         cells = [f"*{name}*" if methods[name]["family"] == "trivial" else name]
-        cells += [_hits(paper), _number(paper["expected_hits_by_chance"]), _number(paper["chance_p"], 2), *_test(paper)]
+        cells += [_hits(paper), _number(paper["expected_hits_by_chance"]), _p(paper["chance_p"]), *_test(paper)]
         cells += [*_test(matched), _flagged(matched)]
         cells += [_number(paper["auc"], 2), _number(paper["ap"], 2)]
         lines.append("| " + " | ".join(cells) + " |")
@@ -72,7 +72,7 @@ def _verdict(methods: dict[str, Any]) -> str:
 def _test(line: dict[str, Any]) -> list[str]:
     collapsed = line["chance_p_test_march_collapsed"]
     hits = f"{line['hits_test']:.0f} / {line['n_events_test']:.0f}"
-    return [hits, _number(line["chance_p_test"], 2), _number(collapsed, 2), _percent(line["alarm_rate_test"])]
+    return [hits, _p(line["chance_p_test"]), _p(collapsed), _percent(line["alarm_rate_test"])]
 
 
 def _flagged(line: dict[str, Any]) -> str:
@@ -92,6 +92,10 @@ def _hits(line: dict[str, Any]) -> str:
 
 def _number(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "<0.01" if value < 0.005 else f"{value:.2f}"
 
 
 def _percent(value: float | None) -> str:
