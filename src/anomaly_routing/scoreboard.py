@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 from tqdm import tqdm
 
+from anomaly_routing.evaluation.placebo import chance_hit_rate
 from anomaly_routing.evaluation.protocols import evaluate_daily
 from anomaly_routing.evaluation.summary import over_seeds
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import MarketPaths
+from anomaly_routing.plots import BLUE, CHANCE, ORANGE
 from anomaly_routing.runs import INDEX, RunStore, read_meta, read_run
 
 CAUSAL = "causal"
@@ -120,3 +124,28 @@ def board(methods: dict[str, Any], protocol: str) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     order = np.lexsort((table["method"], -table["AP"].fillna(0).to_numpy(float), table["look-ahead"] == "yes"))
     return table.iloc[order].reset_index(drop=True)
+
+
+def draw_against_chance(ax: plt.Axes, table: pd.DataFrame) -> None:
+    """Share of the test events that each causal method of a `board` hits, against its alarm days, both in percent.
+
+    Grey: what a blind alarm of the same frequency hits, 95% and mean, if its sessions are independent. A ring marks
+    p < 0.05 by rotation on the test events, a wider one that it stays so with March 2023 counted once.
+    """
+    rows = table[table["look-ahead"] == ""]
+    n = int(rows["of, test"].max()) if len(rows) else 0
+    if not n:
+        return
+    rate = np.r_[0.002, np.arange(0.02, 1.0, 0.02)]
+    low, high = binom.interval(0.95, n, chance_hit_rate(rate))
+    ax.fill_between(100 * rate, 100 * low / n, 100 * high / n, color=CHANCE, alpha=0.25, lw=0, label="blind alarm, 95%")
+    ax.plot(100 * rate, 100 * chance_hit_rate(rate), color=CHANCE, lw=1, ls="--")
+    x, y = 100 * rows["alarm days"].astype(float), 100 * rows["hits, test"] / n
+    trivial = rows["family"] == "trivial"
+    for mask, colour, text in ((trivial, ORANGE, "trivial"), (~trivial, BLUE, "statistical, learned")):
+        ax.plot(x[mask], y[mask], "o", color=colour, ms=5, alpha=0.8, label=text)
+    passed = rows["p, test"].astype(float) < 0.05
+    collapsed = passed & (rows["p, test collapsed"].astype(float) < 0.05)
+    for mask, size, text in ((passed, 10, "p < 0.05 by rotation"), (collapsed, 14, "also with March 2023 once")):
+        ax.plot(x[mask], y[mask], "o", mfc="none", mec="k", ms=size, mew=0.8, label=text)
+    ax.set(xlabel="alarm days, % of test sessions", xlim=(-0.5, max(30.0, 1.04 * x.max())))
