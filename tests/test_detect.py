@@ -13,7 +13,7 @@ from anomaly_routing.evaluation.summary import over_seeds
 from anomaly_routing.features.panel import build_panel, compute_features, fit_scaler
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import MarketPaths
-from anomaly_routing.readme import END, START, headline, with_headline
+from anomaly_routing.readme import END, START, TIMES_END, TIMES_START, headline, with_headline
 from anomaly_routing.runs import RunStore, read_meta, read_run
 from anomaly_routing.scoreboard import board, by_aggregation, collect, evaluate_runs
 from tests.conftest import ROOT
@@ -214,6 +214,7 @@ def test_headline_is_made_from_metrics(scored):
     text = headline(metrics)
     assert "| *null* | 0 / 3 |" in text and "zscore [chapter]" not in text
     assert "as claimed" not in text and "as claimed" in headline(metrics | {"market": "us100"})
-    readme = f"before\n{START}\nold\n{END}\nafter"
+    readme = f"before\n{START}\nold\n{END}\n{TIMES_START}\nolder\n{TIMES_END}\nafter"
     written = with_headline(readme, ROOT)
     assert written.startswith("before") and written.endswith("after") and "\nold\n" not in written
+    assert "\nolder\n" not in written and "make reproduce" in written
