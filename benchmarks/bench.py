@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from anomaly_routing.data.simulate import default_splits, simulate_market  # noqa: E402
-from anomaly_routing.evaluation import evaluate_daily  # noqa: E402
+from anomaly_routing.evaluation.protocols import evaluate_daily  # noqa: E402
 from anomaly_routing.features.panel import compute_features  # noqa: E402
 from anomaly_routing.files import write_json  # noqa: E402
 from anomaly_routing.panel import Splits  # noqa: E402

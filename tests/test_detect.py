@@ -8,7 +8,7 @@ import pytest
 
 import anomaly_routing.detect as detect
 from anomaly_routing.detect import as_run, plan, run_all
-from anomaly_routing.evaluation import evaluate_daily
+from anomaly_routing.evaluation.protocols import evaluate_daily
 from anomaly_routing.evaluation.summary import over_seeds
 from anomaly_routing.features.panel import build_panel, compute_features, fit_scaler
 from anomaly_routing.panel import Splits

@@ -12,6 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from anomaly_routing.baselines.registry import Entry, create, detectors
+from anomaly_routing.data.prior_graph import prior_graph
 from anomaly_routing.data.sources import load_market
 from anomaly_routing.evaluation.aggregate import daily_statistic, stock_day_cut
 from anomaly_routing.features.panel import FEATURES_NUMERICS, build_panel
@@ -26,7 +27,8 @@ def load_panel(paths: MarketPaths) -> tuple[Panel, str]:
     """The panel of a market that notebooks 01 and 02 have prepared, and the hash of its raw data."""
     market = load_market(paths.interim / "market")
     stored = load_features(paths.interim / "features.npz")
-    panel = build_panel(stored.features, stored.scaler, market.prices, market.universe, market.benchmarks)
+    tables = (market.prices, market.universe, market.benchmarks, prior_graph(market.universe))
+    panel = build_panel(stored.features, stored.scaler, *tables)
     return panel, read_json(paths.interim / "market" / "data.json")["sha256"]
 
 
@@ -78,14 +80,16 @@ def run_key(entry: Entry, mode: str, seed: int, params: dict, market: str, data_
     return RunKey(market, entry.name, mode, seed, config, data_hash, entry.numerics)
 
 
-def plan(panel: Panel, seeds: Iterable[int], params: dict[str, Any]) -> pd.DataFrame:
+def plan(
+    panel: Panel, seeds: Iterable[int], params: dict[str, Any], without: Iterable[str] = ("full model",)
+) -> pd.DataFrame:
     """Every detector, mode and seed that can run on this panel, or the reason why it cannot.
 
     A deterministic detector runs once, as does a mode that looks ahead: it teaches and is not judged. `params` go to
-    each detector that has such a parameter.
+    each detector that has such a parameter. `without` names families that have a stage of their own.
     """
     rows, seeds = [], list(seeds)
-    for entry in detectors().values():
+    for entry in (e for e in detectors().values() if e.family not in without):
         own = {k: v for k, v in params.items() if k in entry.parameters}
         for mode in entry.modes:
             for seed in seeds if entry.stochastic and not entry.lookahead[mode] else seeds[:1]:

@@ -57,6 +57,9 @@ class Panel:
     returns : float64 [S, N], log return of adj_close, NaN where the stock did not trade.
     log_volume : float64 [S, N], ln(volume), NaN where the stock did not trade.
     benchmarks : closes of market-wide series (SPY, ^VIX ...), index = sessions; may have no columns.
+    group : category of each feature; may be empty.
+    prior : float32 [N, N] of 0 and 1, the prior graph (SPEC 3), or None.
+    stress : float64 [S, 4], raw stress indicators (SPEC 5.1), NaN where undefined, or None.
     """
 
     sessions: pd.DatetimeIndex
@@ -69,10 +72,15 @@ class Panel:
     sector: np.ndarray
     is_bank: np.ndarray
     benchmarks: pd.DataFrame = field(default_factory=pd.DataFrame)
+    group: list[str] = field(default_factory=list)
+    prior: np.ndarray | None = None
+    stress: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         s, n = len(self.sessions), len(self.tickers)
         shapes = {"x": (s, n, len(self.features)), "active": (s, n), "returns": (s, n), "log_volume": (s, n)}
+        optional = {"prior": (n, n), "stress": (s, 4)}
+        shapes |= {name: shape for name, shape in optional.items() if getattr(self, name) is not None}
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"Panel.{name} has shape {getattr(self, name).shape}, expected {shape}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from anomaly_routing.files import read_json, replacing
 from anomaly_routing.paths import repository
-from anomaly_routing.scoreboard import CAUSAL
+from anomaly_routing.scoreboard import PLAIN
 
 START, END = "<!-- headline: written by make readme -->", "<!-- end of headline -->"
 TIMES_START, TIMES_END = "<!-- times: written by make readme -->", "<!-- end of times -->"
@@ -21,7 +21,7 @@ TITLES = {"us100": "100 US stocks, real prices", "simulated": "simulated market"
 
 def headline(metrics: dict[str, Any]) -> str:
     """What the counts say, and a table, for one market from its metrics.json; without the chapter's own modes."""
-    methods = {name: m for name, m in metrics["methods"].items() if m["variant"] == CAUSAL}
+    methods = {name: m for name, m in metrics["methods"].items() if m["variant"] in PLAIN}
     ranked = sorted(methods, key=lambda name: -(methods[name]["paper"]["ap"] or 0))
     market, seeds = metrics["market"], max(m["n_seeds"] for m in methods.values())
     tiers, devices = ("/".join(sorted({m[key] for m in methods.values()})) for key in ("tier", "device"))

@@ -23,6 +23,7 @@ from anomaly_routing.files import plain, read_json, replacing, write_json
 INDEX = "index.json"
 MAX_BYTES = 600_000
 FLOAT16_TOP = 60_000.0
+EXTRA = "extra_"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Run:
     score : float [session, ticker], NaN where inactive, higher is more anomalous; rows of `score_sessions`.
     daily : daily series (columns such as "mean"), index = sessions; kept as float32. The evaluator reads these.
     info : tier, device, seconds, training log: whatever a reader may ask, JSON types.
+    extras : further arrays by name, such as routing weights on a few sessions; kept as they are.
     """
 
     score: np.ndarray
@@ -65,6 +67,7 @@ class Run:
     tickers: list[str]
     daily: pd.DataFrame
     info: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class RunStore:
@@ -92,7 +95,7 @@ class RunStore:
             "daily_columns": np.array(list(run.daily.columns), dtype=str),
             "daily_sessions": run.daily.index.to_numpy("datetime64[D]"),
             "meta": np.array(json.dumps(plain({"key": key.__dict__, "info": run.info}), sort_keys=True)),
-        }
+        } | {f"{EXTRA}{name}": values for name, values in run.extras.items()}
         with replacing(self.path(key)) as partial:
             np.savez_compressed(partial, **arrays)
             size = partial.stat().st_size
@@ -158,6 +161,7 @@ def read_run(path: str | Path) -> Run:
                 z["daily"], index=pd.DatetimeIndex(z["daily_sessions"]), columns=[str(c) for c in z["daily_columns"]]
             ),
             info=json.loads(str(z["meta"]))["info"],
+            extras={name.removeprefix(EXTRA): z[name] for name in z.files if name.startswith(EXTRA)},
         )
 
 

@@ -16,14 +16,32 @@ from anomaly_routing.evaluation.summary import over_seeds
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.plots import BLUE, CHANCE, ORANGE
-from anomaly_routing.runs import INDEX, RunStore, read_meta, read_run
+from anomaly_routing.runs import INDEX, Run, RunStore, read_meta, read_run
 
-CAUSAL = "causal"
+STOPPED_ON_VAL = "@val"  # ending of the series whose weights were chosen on the validation split, as the paper does
+PLAIN = ("causal", "full")  # variants that go without saying
 
 
 def label(method: str, variant: str) -> str:
-    """How a method is named on the scoreboard: its name, and its variant in brackets unless it is the causal one."""
-    return method if variant == CAUSAL else f"{method} [{variant}]"
+    """How a method is named on the scoreboard: its name, and its variant in brackets unless it goes without saying."""
+    return method if variant in PLAIN else f"{method} [{variant}]"
+
+
+def channels(run: Run, protocol: str, channel: str = "mean") -> pd.Series | pd.DataFrame:
+    """The daily scores that a protocol judges a run by: the model's two channels, from the weights that the protocol's
+    stop rule chose (`info["channels"]`), else the one series `channel`.
+    """
+    named = run.info.get("channels")
+    if not named:
+        return run.daily[channel]
+    return run.daily[list(named[protocol].values())].set_axis(list(named[protocol]), axis=1)
+
+
+def evaluate_run(run: Run, events: pd.DataFrame, splits: Splits, channel: str = "mean") -> dict[str, Any]:
+    """Both protocols' lines of one run, each on its own `channels`."""
+    if not run.info.get("channels"):
+        return evaluate_daily(run.daily[channel], events, splits=splits)
+    return {p: evaluate_daily(channels(run, p), events, splits=splits)[p] for p in ("paper", "matched")}
 
 
 def collect(paths: MarketPaths) -> pd.DataFrame:
@@ -53,7 +71,7 @@ def evaluate_runs(runs: pd.DataFrame, events: pd.DataFrame, splits: Splits, chan
     methods = {}
     for name, group in tqdm(runs.groupby("label", sort=False), desc="methods", unit="method"):
         group = group.sort_values("seed")
-        results = [evaluate_daily(read_run(path).daily[channel], events, splits=splits) for path in group["path"]]
+        results = [evaluate_run(read_run(path), events, splits, channel) for path in group["path"]]
         seeds, first = [int(s) for s in group["seed"]], group.iloc[0]
         methods[name] = over_seeds(results, seeds) | {
             "n_seeds": len(results),
@@ -74,7 +92,9 @@ def by_aggregation(runs: pd.DataFrame, events: pd.DataFrame, splits: Splits) -> 
     rows = []
     chosen = runs[~runs["lookahead"]].sort_values("seed").drop_duplicates("label")
     for run in tqdm(chosen.itertuples(), total=len(chosen), desc="aggregations", unit="method"):
-        daily, row = read_run(run.path).daily, {"method": run.label}
+        stored, row = read_run(run.path), {"method": run.label}
+        daily = stored.daily.filter(like=STOPPED_ON_VAL).rename(columns=lambda c: c.removesuffix(STOPPED_ON_VAL))
+        daily = daily if stored.info.get("channels") else stored.daily
         for agg in ("mean", "max", "banks", "share", "any"):
             series = daily["share"] if agg == "any" else daily[agg]
             if series.isna().all():  # a market without banks

@@ -6,7 +6,7 @@ import exchange_calendars
 import pandas as pd
 import pytest
 
-from anomaly_routing.evaluation import load_events
+from anomaly_routing.evaluation.events import load_events
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anomaly_routing.evaluation import daily_statistic, stock_day_cut
+from anomaly_routing.evaluation.aggregate import daily_statistic, stock_day_cut
 
 RNG = np.random.default_rng(3)
 SCORE = RNG.normal(size=(40, 7))

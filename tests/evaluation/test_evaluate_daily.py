@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from anomaly_routing.evaluation import evaluate_daily, load_events
+from anomaly_routing.evaluation.events import load_events
+from anomaly_routing.evaluation.protocols import evaluate_daily
 from anomaly_routing.evaluation.statistics import vus_pr
 from anomaly_routing.panel import Splits
 

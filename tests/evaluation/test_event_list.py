@@ -12,8 +12,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 
 from anomaly_routing.errors import MarketDataError
-from anomaly_routing.evaluation import load_events, write_events
 from anomaly_routing.evaluation.detection import detection_windows
+from anomaly_routing.evaluation.events import load_events, write_events
 from anomaly_routing.panel import Splits
 
 # Windows as printed in the audit's table of resolved events (AUDIT section 2)

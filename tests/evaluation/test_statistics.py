@@ -10,10 +10,10 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binom
 from sklearn.metrics import average_precision_score
 
-from anomaly_routing.evaluation import paired_comparison
 from anomaly_routing.evaluation.statistics import (
     clopper_pearson,
     noise_to_signal,
+    paired_comparison,
     paired_exact,
     ranking_scores,
     vus_pr,

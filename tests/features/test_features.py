@@ -17,6 +17,7 @@ from anomaly_routing.features.catalogue import GROUPS, catalogue, feature, featu
 from anomaly_routing.features.inputs import Inputs
 from anomaly_routing.features.panel import FEATURES_NUMERICS, build_panel, compute_features, fit_scaler
 from anomaly_routing.features.rolling import lag, rolling_r2
+from anomaly_routing.features.stress import STRESS_NAMES
 from anomaly_routing.panel import Splits
 from tests.markets import nasty_prices, random_prices, universe
 from tests.oracles.feature_oracle import NAMES, Oracle
@@ -76,14 +77,20 @@ def _disturb(prices: pd.DataFrame, after: pd.Timestamp, how: str) -> pd.DataFram
 def test_no_feature_at_or_before_t_moves_when_later_rows_change(make, how):
     prices, members = make(), universe()
     whole = compute_features(prices, members)
+    scaler = fit_scaler(whole, np.ones(120, bool), members["sector"].to_numpy(object))  # frozen, for the stress
+    stress = build_panel(whole, scaler, prices, members).stress
     for cut in (45, 60, 77, 99):
         after = pd.Timestamp(whole["session"].to_numpy()[cut])
-        again = compute_features(_disturb(prices, after, how), members)
+        disturbed = _disturb(prices, after, how)
+        again = compute_features(disturbed, members)
         head = again.sel(session=slice(None, after))
+        later = build_panel(again, scaler, disturbed, members).stress
+        np.testing.assert_array_equal(stress[: cut + 1], later[: cut + 1])
         np.testing.assert_array_equal(whole.to_numpy()[: cut + 1], head.to_numpy())
         np.testing.assert_array_equal(whole["active"].to_numpy()[: cut + 1], head["active"].to_numpy())
         if how == "altered":  # the disturbance is real
             assert np.nanmax(np.abs(again.to_numpy()[cut + 1 :] - whole.to_numpy()[cut + 1 :])) > 0.1
+            assert (np.nanmax(np.abs(later - stress)[cut + 1 :], axis=0) > 0.02).all()
 
 
 def test_scaling_does_not_move_when_rows_after_training_change():
@@ -99,6 +106,9 @@ def test_scaling_does_not_move_when_rows_after_training_change():
     np.testing.assert_array_equal(a.scale, b.scale)
     inside = pd.DatetimeIndex(first["session"].to_numpy()) <= "2020-12-31"
     np.testing.assert_array_equal(a.transform(first)[inside], b.transform(second)[inside])
+    late = _disturb(prices, pd.Timestamp("2020-12-31"), "altered")
+    stress = [build_panel(f, s, p, members).stress[inside] for f, s, p in ((first, a, prices), (second, b, late))]
+    np.testing.assert_array_equal(*stress)
 
 
 def test_later_dividends_and_splits_change_nothing():
@@ -293,16 +303,19 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "features.json"
 
 
 def _golden() -> dict:
-    """Mean and SD of every raw feature, and mean |x| of every scaled one, on a fixed market."""
+    """Mean and SD of every raw feature and stress indicator, mean |x| of every scaled feature, on a fixed market."""
     prices, members = nasty_prices(days=200), universe()
     got = compute_features(prices, members)
     train = np.arange(200) >= 40
-    x = fit_scaler(got, train, members["sector"].to_numpy(object)).transform(got)
+    scaler = fit_scaler(got, train, members["sector"].to_numpy(object))
+    x, stress = scaler.transform(got), build_panel(got, scaler, prices, members).stress
     raw = got.to_numpy().astype(float)
     summary = {
         name: [float(np.nanmean(raw[..., k])), float(np.nanstd(raw[..., k])), float(np.abs(x[..., k]).mean())]
         for k, name in enumerate(NAMES)
     }
+    for name, values in zip(STRESS_NAMES, stress.T, strict=True):
+        summary[f"stress {name}"] = [float(np.nanmean(values)), float(np.nanstd(values))]
     return {"numerics": FEATURES_NUMERICS, "summary": summary}
 
 
@@ -345,23 +358,27 @@ def test_real_panel_counts_match_the_specification(us100_folder):
 @pytest.mark.parametrize("how", ["altered", "removed"])
 @pytest.mark.parametrize("cut", ["2021-12-31", "2023-03-08"])  # the end of training, the eve of a failure
 def test_real_panel_does_not_look_ahead(us100_folder, cut, how):
-    """SPEC 15, test 2, on twelve stocks, three of them delisted: features, gaps, activity and scaling up to the cut."""
+    """SPEC 15, test 2, on twelve stocks, three delisted: features, gaps, activity, scaling, stress up to the cut."""
     members = pd.read_csv(us100_folder / "universe.csv").rename(columns={"gics_sector": "sector"})
     keep = ["SIVB", "SBNY", "FRC", "JPM", "KEY", "ZION", "FDX", "IBM", "GME", "NEE", "DUK", "META"]
     members = members[members["ticker"].isin(keep)].reset_index(drop=True)
     prices = pd.read_parquet(us100_folder / "prices.parquet")
     prices = prices[prices["ticker"].isin(keep)].reset_index(drop=True)
     after = pd.Timestamp(cut)
-    whole, again = (compute_features(p, members) for p in (prices, _disturb(prices, after, how)))
+    disturbed = _disturb(prices, after, how)
+    whole, again = (compute_features(p, members) for p in (prices, disturbed))
     head, tail = slice(None, after), slice(after + pd.Timedelta(days=1), None)
     np.testing.assert_array_equal(again.sel(session=head).to_numpy(), whole.sel(session=head).to_numpy())
     np.testing.assert_array_equal(again["active"].sel(session=head), whole["active"].sel(session=head))
     sector = members["sector"].to_numpy(object)
-    scaled = []
-    for raw in (whole, again):
+    scaled, stress, n = [], [], whole.sel(session=head).sizes["session"]
+    for raw, table in ((whole, prices), (again, disturbed)):
         train = Splits().train(pd.DatetimeIndex(raw["session"].to_numpy()))
-        scaled.append(fit_scaler(raw, train, sector).transform(raw)[: whole.sel(session=head).sizes["session"]])
+        panel = build_panel(raw, fit_scaler(raw, train, sector), table, members)
+        scaled.append(panel.x[:n])
+        stress.append(panel.stress[:n])
     np.testing.assert_array_equal(*scaled)
+    np.testing.assert_array_equal(*stress)
     if how == "altered":  # and the disturbance reaches every feature
         moved = np.abs(again.sel(session=tail).to_numpy() - whole.sel(session=tail).to_numpy())
         assert (np.nanmax(moved, axis=(0, 1)) > 1e-3).all()

@@ -44,7 +44,8 @@ class Entry:
     numerics : raised by hand when the arithmetic changes, so that stored runs of another meaning are not reused.
     reveals : whose rows could be read back from the scores, "" (nobody's), "stocks" or "market": such scores are not
         stored stock by stock, nor such daily series as they are, since the price panel stays out of the repository.
-    requires : "benchmark:<ticker>", "feature:<name>" or "features" (any feature at all).
+    requires : "benchmark:<ticker>", "feature:<name>", "features" (any feature at all) or "graph" (the prior graph, with
+        stress indicators and feature groups).
     """
 
     name: str
@@ -111,10 +112,11 @@ def register(
 
 
 def detectors() -> dict[str, Entry]:
-    """Every detector found in the modules under `anomaly_routing.baselines`, by family, then by name."""
+    """Every detector found in the modules under `anomaly_routing.baselines`, and the model; by family, then by name."""
     package = importlib.import_module(__package__)
     for module in pkgutil.walk_packages(package.__path__, prefix=package.__name__ + "."):
         importlib.import_module(module.name)
+    importlib.import_module("anomaly_routing.model.detector")
     return {entry.name: entry for entry in sorted(_ENTRIES.values(), key=lambda entry: (entry.family, entry.name))}
 
 
@@ -154,6 +156,9 @@ def _lack(requirement: str, panel: Panel) -> str | None:
         return None if present else f"the panel has no benchmark {name}"
     if kind == "feature":
         return None if name in panel.features else f"the panel has no feature {name}"
+    if kind == "graph":
+        known = panel.prior is not None and panel.stress is not None and panel.group
+        return None if known else "the panel has no prior graph, stress indicators or feature groups"
     if kind == "features":
         return None if panel.features else "the panel has no features"
-    raise ValueError(f"unknown requirement {requirement!r}; use benchmark:<ticker>, feature:<name> or features")
+    raise ValueError(f"unknown requirement {requirement!r}; use benchmark:<ticker>, feature:<name>, features or graph")

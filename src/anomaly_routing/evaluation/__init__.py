@@ -1,20 +1,24 @@
 """Scores against events: what was detected, how early, how often in vain, and what chance would have given.
 
-This package sees daily scores and an event list, never a model.
+This package sees daily scores and an event list, never a model. The names below are found when they are asked for, so
+that `anomaly_routing.evaluation.aggregate` can be used where only numpy and pandas are installed.
 """
 
-from anomaly_routing.evaluation.aggregate import daily_statistic, stock_day_cut
-from anomaly_routing.evaluation.events import load_events, write_events
-from anomaly_routing.evaluation.placebo import chance_hit_rate
-from anomaly_routing.evaluation.protocols import evaluate_daily
-from anomaly_routing.evaluation.statistics import paired_comparison
+from importlib import import_module
 
-__all__ = [
-    "chance_hit_rate",
-    "daily_statistic",
-    "evaluate_daily",
-    "load_events",
-    "paired_comparison",
-    "stock_day_cut",
-    "write_events",
-]
+_HOME = {
+    "daily_statistic": "aggregate",
+    "stock_day_cut": "aggregate",
+    "load_events": "events",
+    "write_events": "events",
+    "chance_hit_rate": "placebo",
+    "evaluate_daily": "protocols",
+    "paired_comparison": "statistics",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -11,9 +11,10 @@ import xarray as xr
 from anomaly_routing.features.catalogue import feature_names, features
 from anomaly_routing.features.inputs import Inputs
 from anomaly_routing.features.rolling import MIN_VALID, rolling_sum
+from anomaly_routing.features.stress import stress_indicators
 from anomaly_routing.panel import Panel
 
-FEATURES_NUMERICS = 1  # raised by hand when the arithmetic of a feature or of the scaling changes
+FEATURES_NUMERICS = 1  # raised by hand when the arithmetic of a feature, a stress indicator or the scaling changes
 MIN_VALID_FEATURES = 24  # of 29: fewer and the row is not valid
 CLIP = 8.0
 BINARY_VALUE = 4.0  # a jump is a 4-sigma return
@@ -129,23 +130,35 @@ def build_panel(
     prices: pd.DataFrame,
     universe: pd.DataFrame,
     benchmarks: pd.DataFrame | None = None,
+    prior: np.ndarray | None = None,
 ) -> Panel:
-    """Everything a detector may look at, in one container. `benchmarks` is the long table of the data contract."""
+    """Everything a detector may look at, in one container.
+
+    `benchmarks` is the long table of the data contract; `prior` the graph [ticker, ticker] of `data.prior_graph`, which
+    only the full model asks for.
+    """
     sessions = pd.DatetimeIndex(features["session"].to_numpy())
     w = Inputs(prices, universe, sessions)
     wide = pd.DataFrame(index=sessions)
     if benchmarks is not None and len(benchmarks):
         wide = benchmarks.pivot_table(index="date", columns="ticker", values="close").reindex(sessions)
         wide.columns = [str(c) for c in wide.columns]
+    x, active = scaler.transform(features), features["active"].to_numpy()
+    names = [str(f) for f in features["feature"].to_numpy()]
+    ext_z = features.sel(feature="ext_z").to_numpy()
+    illiquidity = [x[:, :, names.index(name)] for name in ("spread", "amihud")]
     return Panel(
         sessions=sessions,
         tickers=[str(t) for t in features["ticker"].to_numpy()],
-        features=[str(f) for f in features["feature"].to_numpy()],
-        x=scaler.transform(features),
-        active=features["active"].to_numpy(),
+        features=names,
+        x=x,
+        active=active,
         returns=w.r,
         log_volume=np.log(np.where(w.traded, w.volume, np.nan)),
         sector=universe["sector"].to_numpy(object),
         is_bank=universe["is_bank"].to_numpy(bool),
         benchmarks=wide,
+        group=[str(g) for g in features["group"].to_numpy()],
+        prior=prior,
+        stress=stress_indicators(w.r, active, ext_z, *illiquidity),
     )

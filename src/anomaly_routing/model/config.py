@@ -1,0 +1,111 @@
+"""Every switch of the model, named, with the two presets: `literal` (printed equations), `intended` (printed prose).
+
+Where the paper's equation and its own explanation of it part ways, one key chooses (SPEC, table of presets). Every key
+can be flipped alone: `make_config("intended", tau_rule="rising")`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+# allowed values; the other keys are sizes, integers from 1 up, and the two weights of the loss
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "psi_rule": ("free", "positive", "rank"),
+    "psi_norm": ("train", "full_sample"),
+    "source_w": ("sigmoid", "stress"),
+    "topk_rule": ("soft", "hard"),
+    "fusion_scale": ("raw", "row"),
+    "gcn_loops": (False, True),
+    "tau_rule": ("rising", "falling"),
+    "div_sign": (1, -1),
+    "score_stats": ("block", "train"),
+    "mpi_c3": ("std", "double_std"),
+    "mpi_c4": ("std", "agreement"),
+    "bilstm_projection": (False, True),
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "literal": {
+        "psi_rule": "free",
+        "source_w": "sigmoid",
+        "topk_rule": "soft",
+        "fusion_scale": "raw",
+        "gcn_loops": False,
+        "tau_rule": "rising",
+        "div_sign": 1,
+        "score_stats": "block",
+        "mpi_c3": "std",
+        "mpi_c4": "std",
+    },
+    "intended": {
+        "psi_rule": "positive",
+        "source_w": "stress",
+        "topk_rule": "hard",
+        "fusion_scale": "row",
+        "gcn_loops": True,
+        "tau_rule": "falling",
+        "div_sign": -1,
+        "score_stats": "train",
+        "mpi_c3": "double_std",
+        "mpi_c4": "agreement",
+    },
+}
+HORIZONS = (1, 3, 5)  # sessions that the three decoders rebuild (SPEC 7.1)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the network is; the comment names the audit entry that asks for the switch.
+
+    The first ten keys differ between the presets (`PRESETS`); the defaults here are those of `intended`.
+    """
+
+    psi_rule: str = "positive"  # A44: free betas | positive betas and a bias | mean percentile rank, nothing learned
+    source_w: str = "stress"  # A45: softmax of a sigmoid, constant in time | softmax that moves with stress
+    topk_rule: str = "hard"  # A47: every edge kept, softmax | only the k strongest, divided by the row sum
+    fusion_scale: str = "row"  # A48: the prior as 0 and 1 | its rows divided by their sum
+    gcn_loops: bool = True  # A40: self-loops in the spatial graph convolution
+    tau_rule: str = "falling"  # A53: temperature rises or falls with stress
+    div_sign: int = -1  # A58: sign of the routing entropy in the loss
+    score_stats: str = "train"  # A64: mean and SD of the error from blocks of 32 sessions | from training, frozen
+    mpi_c3: str = "double_std"  # A66
+    mpi_c4: str = "agreement"  # A66
+    psi_norm: str = "train"  # A44: span whose minimum and maximum scale the stress indicators
+    window: int = 20
+    lstm_hidden: int = 128
+    bilstm_projection: bool = False  # A73: features through a linear map first, the paper's 270K
+    attention_heads: int = 4
+    gcn_layers: int = 2
+    top_k: int = 20
+    latent: int = 64
+    expert_hidden: int = 128
+    decoder_hidden: int = 128
+    gamma1: float = 0.01
+    gamma2: float = 0.001
+
+    def __post_init__(self) -> None:
+        for key, value in asdict(self).items():
+            allowed = CHOICES.get(key)
+            if allowed and value not in allowed:
+                raise ValueError(f"{key} is {value!r}; it can be {', '.join(map(repr, allowed))}")
+            if not allowed and key in ("gamma1", "gamma2") and not (isinstance(value, int | float) and value >= 0):
+                raise ValueError(f"{key} is {value!r}; it must be a number that is not negative")
+            if not allowed and key not in ("gamma1", "gamma2") and not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{key} is {value!r}; it must be an integer from 1 up")
+        if self.window < max(HORIZONS):
+            raise ValueError(f"window is {self.window}; the longest decoder rebuilds {max(HORIZONS)} sessions")
+        if (2 * self.lstm_hidden) % self.attention_heads:
+            raise ValueError(f"attention_heads {self.attention_heads} does not divide 2 x lstm_hidden")
+
+
+def make_config(preset: str = "intended", **overrides: Any) -> ModelConfig:
+    """A preset with some keys changed.
+
+    Raises ValueError for an unknown preset, key or value; the message lists what exists.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    known = [f.name for f in fields(ModelConfig)]
+    if unknown := sorted(set(overrides) - set(known)):
+        raise ValueError(f"the model has no key {', '.join(unknown)}; it has: {', '.join(known)}")
+    return ModelConfig(**(PRESETS[preset] | overrides))

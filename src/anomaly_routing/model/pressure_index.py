@@ -1,0 +1,73 @@
+"""Module 4, second half: one number a session, the Market Pressure Index, and its alert levels (SPEC 7.3-7.6).
+
+NumPy on scores [S, N] with NaN where inactive; routing weights [S, N, K]; psi [S].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anomaly_routing.model.config import ModelConfig
+
+WEIGHTS = (0.30, 0.25, 0.20, 0.15, 0.10)  # breadth, intensity, dispersion, consensus, stress
+COMPONENTS = ("breadth", "intensity", "dispersion", "consensus", "stress")
+TOP_SHARE = 0.05
+LEVELS = (0.75, 0.85, 0.95, 0.99)
+SCORE_QUANTILE = 0.95
+
+
+def theta(score: np.ndarray, active: np.ndarray, val: np.ndarray) -> float:
+    """theta_s: linear 95th percentile of s over the active stock-days of the validation sessions (SPEC 7.3)."""
+    return float(np.quantile(score[active & val[:, None] & np.isfinite(score)], SCORE_QUANTILE))
+
+
+def components(
+    score: np.ndarray, active: np.ndarray, routing: np.ndarray, psi: np.ndarray, theta_s: float, config: ModelConfig
+) -> np.ndarray:
+    """c1..c5 of every session, each in [0, 1]; [S, 5], NaN where no stock is scored (paper 3.5, SPEC 7.4, A66).
+
+    c1 share of stocks above theta_s; c2 quadratic mean of the highest 5% of the scores; c3 spread of the scores; c4 how
+    far the stocks above theta_s agree in their routing (0 when fewer than two are); c5 psi.
+    """
+    result = np.full((len(score), 5), np.nan)
+    for t in np.flatnonzero((active & np.isfinite(score)).any(axis=1)):
+        counted = active[t] & np.isfinite(score[t])
+        s, w = score[t, counted], routing[t, counted]
+        high = s > theta_s
+        top = np.sort(s)[-int(np.ceil(TOP_SHARE * len(s))) :]
+        spread = s.std() * (2 if config.mpi_c3 == "double_std" else 1)
+        disagreement = w[high].std(axis=0).mean() if high.sum() >= 2 else None
+        consensus = 0.0
+        if disagreement is not None:
+            consensus = 1 - 2 * disagreement if config.mpi_c4 == "agreement" else disagreement
+        result[t] = high.mean(), np.sqrt(np.mean(top**2)), spread, consensus, psi[t]
+    return result
+
+
+def pressure_index(parts: np.ndarray) -> np.ndarray:
+    """MPI [S] in [0, 1] from c1..c5 [S, 5] (equations 16, 54).
+
+    Raises ValueError when a component leaves [0, 1].
+    """
+    known = parts[np.isfinite(parts).all(axis=1)]
+    if len(known) and (known.min() < -1e-6 or known.max() > 1 + 1e-6):
+        raise ValueError(f"a component of the Market Pressure Index is outside [0, 1]: {known.min()} .. {known.max()}")
+    return parts @ np.asarray(WEIGHTS)
+
+
+def alert_cuts(mpi: np.ndarray, sessions: np.ndarray) -> np.ndarray:
+    """Linear quantiles 75, 85, 95 and 99% of the MPI over the marked sessions (validation); [4] (SPEC 7.5)."""
+    return np.quantile(mpi[sessions & np.isfinite(mpi)], LEVELS)
+
+
+def alert_levels(mpi: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """0 (normal) to 4 (crisis), int [S]: a value on a cut belongs to the level above it; -1 where there is no MPI."""
+    return np.where(np.isfinite(mpi), np.searchsorted(cuts, mpi, side="right"), -1)
+
+
+def market_weights(routing: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Mean routing weights of the session over the stocks marked in `counted` [S, N] (or weighted by it); [S, K]."""
+    weight = np.nan_to_num(np.asarray(counted, dtype=np.float64))
+    total = weight.sum(axis=1, keepdims=True)
+    mean = np.einsum("sn,snk->sk", weight, np.nan_to_num(routing))
+    return np.divide(mean, total, out=np.full(mean.shape, np.nan), where=total > 0)

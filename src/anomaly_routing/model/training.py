@@ -1,0 +1,284 @@
+"""Fit the network: batches of consecutive sessions, two stop rules in one training, a state that survives a kill.
+
+Paper 3.6 and 4.1, SPEC 8. A batch is 32 consecutive sessions of all stocks (A60, A68). Everything random in an epoch
+comes from (seed, epoch), so a training that goes on after a kill ends where an uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
+
+from anomaly_routing.files import plain
+from anomaly_routing.model.checkpoints import Fitted, TrainingState
+from anomaly_routing.model.config import ModelConfig
+from anomaly_routing.model.diagnostics import Clock, routing_diagnostics, small_parts
+from anomaly_routing.model.errors import TrainingError
+from anomaly_routing.model.masking import EPS, masked_mean
+from anomaly_routing.model.network import Network, Output
+from anomaly_routing.tensors import Tensors
+
+STOP_RULES = ("tail", "val")  # L_rec on the last tenth of the training samples | on the validation samples
+BYTES_A_STOCK_SESSION, BYTES_A_PAIR = 300_000, 300  # activations kept for the gradient, measured
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the network is fitted. The values of SPEC 8; `epochs` is capped in the cheaper tiers."""
+
+    epochs: int = 100
+    patience: int = 15
+    min_delta: float = 0.0001
+    learning_rate: float = 0.001
+    clip: float = 1.0
+    batch_sessions: int = 32
+    tail_share: float = 0.1  # of the training samples, the last ones; they fix the stop rule `tail`
+    fit_tail: bool = False  # fit on them too: then `tail` stops on sessions it was fitted on
+    matmul: str = "highest"  # torch's float32 matmul precision: highest, high (TF32) or medium (bfloat16)
+    memory_gib: float = 4.0  # of activations; a larger chunk is done in pieces, built again for the gradient
+
+
+class Batch(NamedTuple):
+    """B consecutive samples; see `Network.forward`."""
+
+    x: Tensor
+    active: Tensor
+    prior: Tensor
+    stress: Tensor
+
+
+class Errors(NamedTuple):
+    """What the loss needs of a forward pass."""
+
+    routing: Tensor  # [B, N, K]
+    expert_error: Tensor  # [B, N, K]
+    horizon_error: Tensor  # [B, N, 3]
+
+
+class Data:
+    """A market's tensors on a device, cut into batches of consecutive samples."""
+
+    def __init__(self, tensors: Tensors, config: ModelConfig, device: torch.device) -> None:
+        rule = "rank" if config.psi_rule == "rank" else "minmax"
+        arrays = tensors.x, tensors.active, tensors.prior, tensors.normalised_stress(config.psi_norm, rule)
+        self.x, self.active, self.prior, self.stress = (torch.as_tensor(a, device=device) for a in arrays)
+        self.window = config.window
+        self.train, self.val = np.flatnonzero(tensors.train), np.flatnonzero(tensors.val)
+
+    def split_tail(self, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """The training samples without their last `share`, and those last ones."""
+        n = len(self.train) - round(share * len(self.train))
+        return self.train[:n], self.train[n:]
+
+    def batch(self, first: int, last: int) -> Batch:
+        """The samples that end in the sessions first .. last-1; each reads the `window` sessions up to its end."""
+        return Batch(
+            self.x[first - self.window + 1 : last], self.active[first:last], self.prior, self.stress[first:last]
+        )
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is a GPU if there is one. Makes cuDNN and cuBLAS repeat themselves: one seed, one result."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device {name!r}: use auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("device cuda: torch sees no GPU here; use device cpu, or install a CUDA build of torch")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.deterministic = True
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def chunks(samples: np.ndarray, size: int, seed: int, epoch: int) -> list[tuple[int, int]]:
+    """(first, last) session of an epoch's batches, in random order, from an offset drawn in 0..size-1 (SPEC 8).
+
+    The samples before the offset rest in this epoch; the last batch may be short.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    offset = int(rng.integers(min(size, len(samples))))
+    starts = rng.permutation(np.arange(offset, len(samples), size))
+    return [(int(samples[s]), int(samples[min(s + size, len(samples)) - 1]) + 1) for s in starts]
+
+
+def loss_terms(out: Errors, active: Tensor, config: ModelConfig) -> dict[str, Tensor]:
+    """rec, entropy, smooth and total of one batch (equations 17, 55-58; A58, A60). Scalars."""
+    rec = masked_mean(out.horizon_error.sum(-1) + out.expert_error.sum(-1), active)
+    entropy = masked_mean(-(out.routing * torch.log(out.routing.clamp(min=EPS))).sum(-1), active)
+    step = (out.routing[1:] - out.routing[:-1]).square().sum(-1)
+    smooth = masked_mean(step, active[1:] & active[:-1])
+    total = rec + config.div_sign * config.gamma1 * entropy + config.gamma2 * smooth
+    return {"rec": rec, "entropy": entropy, "smooth": smooth, "total": total}
+
+
+def pieces(sessions: int, stocks: int, memory_gib: float) -> int:
+    """How many sessions of a batch fit into memory at once, at least one."""
+    each = BYTES_A_STOCK_SESSION * stocks + BYTES_A_PAIR * stocks**2
+    return max(1, min(sessions, int(memory_gib * 2**30 / each)))
+
+
+def forward(net: Network, batch: Batch, memory_gib: float, clock: Clock | None = None) -> Errors:
+    """Forward pass of a batch. What does not fit into memory is done in pieces and built again for the gradient."""
+    sessions, stocks = batch.active.shape
+    size = pieces(sessions, stocks, memory_gib)
+    if size == sessions:
+        return _errors(net, *batch, clock.mark if clock else None)
+    if clock:
+        clock.whole = False  # modules come twice and out of order: their time cannot be told apart
+    reach = net.config.window - 1
+    parts = [
+        checkpoint(
+            _errors,
+            net,
+            *(batch.x[s : s + size + reach], batch.active[s : s + size], batch.prior, batch.stress[s : s + size]),
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        for s in range(0, sessions, size)
+    ]
+    return Errors(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _errors(net: Network, x: Tensor, active: Tensor, prior: Tensor, stress: Tensor, mark: Any = None) -> Errors:
+    out = net(x, active, prior, stress, mark)
+    return Errors(out.routing, out.expert_error, out.horizon_error)
+
+
+def train_epoch(
+    net: Network,
+    optimiser: torch.optim.Optimizer,
+    data: Data,
+    order: list[tuple[int, int]],
+    config: TrainingConfig,
+    clock: Clock,
+) -> dict[str, float]:
+    """One pass over the batches. Returns the mean of each loss term and of the gradient's norm; no sync until then."""
+    net.train()
+    sums: dict[str, Tensor] = {}
+    for first, last in order:
+        batch = data.batch(first, last)
+        clock.start()
+        optimiser.zero_grad(set_to_none=True)
+        terms = loss_terms(forward(net, batch, config.memory_gib, clock), batch.active, net.config)
+        clock.mark("loss")
+        terms["total"].backward()
+        clock.mark("encoder")
+        terms["gradient"] = torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
+        optimiser.step()
+        clock.mark("optimiser")
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value.detach()
+    return {name: float(total) / len(order) for name, total in sums.items()}
+
+
+@torch.no_grad()
+def evaluate(net: Network, data: Data, samples: np.ndarray, config: TrainingConfig) -> Iterator[tuple[Batch, Output]]:
+    """Batches of consecutive samples, in time order, with everything that the network computes for them."""
+    net.eval()
+    size = pieces(config.batch_sessions, data.x.shape[1], config.memory_gib)
+    for s in range(0, len(samples), size):
+        batch = data.batch(int(samples[s]), int(samples[min(s + size, len(samples)) - 1]) + 1)
+        yield batch, net(*batch)
+
+
+def reconstruction(net: Network, data: Data, samples: np.ndarray, config: TrainingConfig) -> tuple[float, dict]:
+    """L_rec over the active stock-days of the samples, and the diagnostics of SPEC 8 on them."""
+    total, count, collected = 0.0, 0, []
+    for batch, out in evaluate(net, data, samples, config):
+        error = (out.horizon_error.sum(-1) + out.expert_error.sum(-1)) * batch.active
+        total, count = total + error.double().sum(), count + batch.active.sum()
+        collected.append(small_parts(batch, out, net.config.window))
+    return float(total / count), routing_diagnostics(net.experts.columns, collected)
+
+
+def fit(
+    net: Network,
+    tensors: Tensors,
+    config: TrainingConfig,
+    seed: int,
+    device: torch.device,
+    state_file: Path | None = None,
+    label: str = "",
+    rules: tuple[str, ...] = STOP_RULES,
+) -> Fitted:
+    """Train `net`, in place, until every stop rule has had no better epoch for `patience` epochs, or the cap.
+
+    state_file : written after every epoch; when it is there, the training goes on from it. It must belong to the same
+        market, network, configuration and seed. The caller deletes it.
+
+    Raises TrainingError: memory ran out, a loss is not a number, the state file belongs to another training.
+    """
+    torch.set_float32_matmul_precision(config.matmul)
+    net.to(device)
+    data = Data(tensors, net.config, device)
+    head, tail = data.split_tail(config.tail_share)
+    fitted_on = data.train if config.fit_tail else head
+    if len(head) < config.batch_sessions or not len(tail):
+        raise TrainingError(
+            f"{len(data.train)} training samples leave {len(head)} to fit on and {len(tail)} to stop on, fewer than a "
+            f"batch of {config.batch_sessions}: lower batch_sessions, or move market.splits in params.yaml"
+        )
+    optimiser = torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)
+    belongs = [tensors.market, tensors.data_hash, net.config.__dict__, config.__dict__, seed]
+    state = TrainingState(net, optimiser, belongs, state_file)
+    done = state.restore()
+    size = config.batch_sessions
+    clock = Clock(device)
+    with tqdm(total=config.epochs, initial=len(done.history), desc=label or "training", unit="epoch") as bar:
+        for epoch in range(len(done.history), config.epochs):
+            if _exhausted(done, config, rules):
+                break
+            started = time.perf_counter()
+            try:
+                order = chunks(fitted_on, size, seed, epoch)
+                line = {"epoch": epoch} | train_epoch(net, optimiser, data, order, config, clock)
+                for rule in rules:
+                    line[rule], diagnostics = reconstruction(net, data, tail if rule == "tail" else data.val, config)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                _explain_memory(error, tensors, config, device)
+                raise
+            _refuse_nan(line, config)
+            line |= {"steps": len(order), "seconds": time.perf_counter() - started} | diagnostics | clock.read()
+            done.history.append(plain(line))
+            for rule in rules:
+                if line[rule] < done.best.get(rule, {"loss": np.inf})["loss"] - config.min_delta:
+                    done.best[rule] = {"loss": line[rule], "epoch": epoch}
+                    done.weights[rule] = {
+                        name: value.detach().cpu().clone() for name, value in net.state_dict().items()
+                    }
+            state.save(done)
+            bar.update()
+            bar.set_postfix({k: f"{line[k]:.4g}" for k in ("rec", "entropy", "smooth", *rules)})
+    return done
+
+
+def _exhausted(done: Fitted, config: TrainingConfig, rules: tuple[str, ...]) -> bool:
+    """Every stop rule has waited `patience` epochs in vain."""
+    last = len(done.history) - 1
+    return bool(done.best) and all(last - done.best[rule]["epoch"] >= config.patience for rule in rules)
+
+
+def _refuse_nan(line: dict[str, Any], config: TrainingConfig) -> None:
+    if bad := [name for name in ("rec", "entropy", "smooth", "total", "gradient", *STOP_RULES)
+               if not np.isfinite(line.get(name, 0.0))]:  # fmt: skip
+        raise TrainingError(
+            f"epoch {line['epoch']}: {', '.join(bad)} is not a number; lower learning_rate ({config.learning_rate}) or "
+            f"clip ({config.clip}). The state of the epoch before is kept, delete it to start again"
+        )
+
+
+def _explain_memory(error: Exception, tensors: Tensors, config: TrainingConfig, device: torch.device) -> None:
+    """Raise TrainingError if memory ran out."""
+    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        raise TrainingError(
+            f"out of memory on {device} with {len(tensors.tickers)} stocks and batches of {config.batch_sessions} "
+            f"sessions: lower memory_gib ({config.memory_gib}), then batch_sessions"
+        ) from error

@@ -1,0 +1,261 @@
+"""One training of the full model into the run store: `python -m anomaly_routing.train --market us100 --seed 0`.
+
+Needs torch, numpy, pandas, tqdm and safetensors, and the market's tensor file that notebook 02 writes; so it runs on a
+GPU machine that has nothing else: `PYTHONPATH=src python -m anomaly_routing.train ...`. A run that the store has is not
+trained again; a training that was killed goes on from its last finished epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from anomaly_routing.evaluation.aggregate import daily_statistic
+from anomaly_routing.model.checkpoints import Fitted, rounded, save_checkpoint
+from anomaly_routing.model.config import PRESETS, make_config
+from anomaly_routing.model.errors import TrainingError
+from anomaly_routing.model.network import Network
+from anomaly_routing.model.outcome import Outcome, learned_graphs, outcome
+from anomaly_routing.model.pressure_index import COMPONENTS, market_weights
+from anomaly_routing.model.training import STOP_RULES, TrainingConfig, choose_device, fit
+from anomaly_routing.paths import MarketPaths
+from anomaly_routing.runs import Run, RunKey, RunStore
+from anomaly_routing.tensors import Tensors
+
+MODEL_NUMERICS = 1  # raised by hand when the arithmetic of the network, its training or its scores changes
+PAST = 250  # training sessions before the validation split that the matched budget looks back on (SPEC 9.6)
+TITLE = {"intended": "Full model, printed prose", "literal": "Full model, printed equations"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training. `overrides` are keys of ModelConfig, `training` of TrainingConfig; `variant` is their name."""
+
+    method: str = "intended"
+    variant: str = "full"
+    seed: int = 0
+    overrides: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def key(self, tensors: Tensors) -> RunKey:
+        """What identifies the run; raises ValueError for an unknown preset or key, before anything is trained."""
+        unknown = sorted(set(self.training) - set(TrainingConfig.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(TrainingConfig.__dataclass_fields__)
+            raise ValueError(f"training has no key {', '.join(unknown)}; it has: {known}")
+        config = {
+            "model": asdict(make_config(self.method, **self.overrides)),
+            "training": asdict(TrainingConfig(**self.training)),
+            "splits": asdict(tensors.splits),
+            "features_numerics": tensors.features_numerics,
+        }
+        return RunKey(tensors.market, self.method, self.variant, self.seed, config, tensors.data_hash, MODEL_NUMERICS)
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What is kept beside the scores, for the first seed: positions of sessions in the tensors.
+
+    days : routing and expert errors of every stock. graphs : A_learned. checkpoint : where the weights go.
+    """
+
+    days: np.ndarray = field(default_factory=lambda: np.array([], dtype=int))
+    graphs: np.ndarray = field(default_factory=lambda: np.array([], dtype=int))
+    checkpoint: Path | None = None
+
+
+def train_one(
+    tensors: Tensors, job: Job, store: RunStore, *, device: str = "auto", tier: str, scratch: Path, keep: Keep | None
+) -> RunKey:
+    """Train, score and store one run, unless it is there.
+
+    scratch : folder for the state of an unfinished training. keep : None keeps daily series alone.
+    """
+    key = job.key(tensors)
+    if key in store:
+        return key
+    chosen = choose_device(device)
+    tune_allocator()
+    torch.manual_seed(job.seed)
+    net = Network(len(tensors.features), tensors.categories, make_config(job.method, **job.overrides))
+    training = TrainingConfig(**job.training)
+    state = scratch / f"{Path(key.filename).stem}.safetensors"
+    started = time.perf_counter()
+    fitted = fit(net, tensors, training, job.seed, chosen, state, f"{job.method} {job.variant} seed {job.seed}")
+    outcomes = {}
+    for rule in reversed(STOP_RULES):  # the tail's weights stay in the network
+        net.load_state_dict(rounded(fitted.weights[rule]))
+        outcomes[rule] = outcome(net, tensors, chosen, training)
+    info = _info(job, net, fitted, outcomes, training) | {
+        "tier": tier,
+        "device": device_name(chosen),
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "seconds": round(sum(line["seconds"] for line in fitted.history), 1),
+        "seconds_in_all": round(time.perf_counter() - started, 1),
+    }
+    extras = {} if keep is None else _extras(net, tensors, outcomes["tail"], keep, chosen)
+    store.save(key, as_run(tensors, outcomes, info, keep is not None, extras))
+    if keep is not None and keep.checkpoint:
+        save_checkpoint(keep.checkpoint, net, {"run": key.filename, "stop_rule": "tail"})
+    state.unlink(missing_ok=True)
+    return key
+
+
+def as_run(
+    tensors: Tensors, outcomes: dict[str, Outcome], info: dict[str, Any], keep_stocks: bool, extras: dict[str, Any]
+) -> Run:
+    """Pack the outcomes of both stop rules: columns of the rule `val` end in `@val`.
+
+    Daily series: the evaluator's mean, max, banks and share; mpi and its components; psi, alpha, tau; mean routing
+    weights over all stocks, over banks and weighted by the error (SPEC 7.6). Sessions: all for the first seed, else
+    those that the evaluation can use.
+    """
+    tail = outcomes["tail"]
+    sessions = tensors.sessions[tail.rows]
+    evaluated = (tensors.val | tensors.test)[tail.rows]
+    columns: dict[str, np.ndarray] = {}
+    for rule, ending in (("tail", ""), ("val", "@val")):
+        columns |= {f"{name}{ending}": series for name, series in _daily(tensors, outcomes[rule], rule).items()}
+    used = np.ones(len(sessions), bool) if keep_stocks else _reach_back(evaluated, PAST)
+    kept = evaluated & keep_stocks
+    return Run(
+        score=tail.score[kept],
+        score_sessions=sessions[kept],
+        tickers=tensors.tickers,
+        daily=pd.DataFrame(columns, index=sessions)[used],
+        info=info,
+        extras=extras,
+    )
+
+
+def _daily(tensors: Tensors, found: Outcome, rule: str) -> dict[str, np.ndarray]:
+    score, active, bank = found.score, found.active, tensors.is_bank
+    series = {
+        agg: daily_statistic(score, active, agg, threshold=found.theta_s, is_bank=bank)
+        for agg in ("mean", "max", "banks", "share")
+    }
+    series |= {"mpi": found.mpi, "psi": found.psi, "alpha": found.alpha}
+    series |= {name: found.components[:, k] for k, name in enumerate(COMPONENTS) if name in COMPONENTS[1:4]}
+    weights = {"w": active}
+    if rule == "tail":
+        series |= {"tau": found.tau} | dict(zip(("w_temp", "w_ctx", "w_prior"), found.source_weights.T, strict=True))
+        weights |= {"w_banks": active & bank, "w_error": np.nan_to_num(found.error)}
+    for name, counted in weights.items():
+        mean = market_weights(found.routing, counted)
+        series |= {f"{name}{k + 1}": mean[:, k] for k in range(mean.shape[1])}
+    return series
+
+
+def _reach_back(evaluated: np.ndarray, past: int) -> np.ndarray:
+    first = int(np.argmax(evaluated))
+    used = evaluated.copy()
+    used[max(0, first - past) : first] = True
+    return used
+
+
+def _extras(net: Network, tensors: Tensors, found: Outcome, keep: Keep, device: torch.device) -> dict[str, Any]:
+    """Routing and expert errors on the days to keep, learned graphs on a few; float16."""
+    at = np.searchsorted(found.rows, keep.days)
+    graphs = learned_graphs(net, tensors, keep.graphs, device)
+    return {
+        "days": tensors.sessions[keep.days].to_numpy("datetime64[D]"),
+        "routing": found.routing[at].astype(np.float16),
+        "expert_error": found.expert_error[at].astype(np.float16),
+        "graph_days": tensors.sessions[keep.graphs].to_numpy("datetime64[D]"),
+        "graphs": graphs.astype(np.float16),
+    }
+
+
+def _info(
+    job: Job, net: Network, fitted: Fitted, outcomes: dict[str, Outcome], training: TrainingConfig
+) -> dict[str, Any]:
+    epochs = len(fitted.history)
+    return {
+        "family": "full model",
+        "title": TITLE[job.method] + ("" if job.variant == "full" else f", {job.variant}"),
+        "reference": "the paper, section 3",
+        "lookahead": net.config.score_stats == "block" or net.config.psi_norm == "full_sample",
+        "stochastic": True,
+        "channels": {  # protocol -> channel -> column
+            "paper": {"I": "mean@val", "M": "mpi@val"},
+            "matched": {"I": "mean", "M": "mpi"},
+        },
+        "epochs": epochs,
+        "stopped": "cap" if epochs == training.epochs else "patience",
+        "best": fitted.best,
+        "parameters": sum(net.parameters_by_module().values()),
+        "history": fitted.history,
+        "flagged": None,
+    } | {f"{name}_{rule}": getattr(outcomes[rule], name) for name in ("theta_s", "mu", "sigma") for rule in STOP_RULES}
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or the GPU's own name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def tune_allocator() -> None:
+    """On Linux with glibc: keep freed memory instead of giving 100 MB back and faulting it in again at every step.
+
+    Measured: a training step takes two thirds of the time. Elsewhere nothing happens.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # names of glibc's mallopt
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_max, 0), mallopt(trim_threshold, 2**31 - 1), mallopt(top_pad, 256 << 20)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--market", required=True)
+    parser.add_argument("--method", default="intended", choices=list(PRESETS))
+    parser.add_argument("--variant", default="full", help="a name for --set")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="keys of ModelConfig to change")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--epochs", type=int, default=TrainingConfig.epochs, help="cap")
+    parser.add_argument("--tier", default="gpu", help="recorded with the run")
+    parser.add_argument("--tensors", type=Path, help="default: data/interim/<market>/tensors.npz")
+    parser.add_argument("--out", type=Path, help="run store; default: reports/<market>/runs/model")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    try:
+        paths = MarketPaths(args.market)
+        tensors = Tensors.load(args.tensors or paths.interim / "tensors.npz")
+        job = Job(args.method, args.variant, args.seed, dict(map(_setting, args.set)), {"epochs": args.epochs})
+        store = RunStore(args.out or paths.runs("model"))
+        scratch = (args.out or paths.interim) / "unfinished"
+        key = train_one(tensors, job, store, device=args.device, tier=args.tier, scratch=scratch, keep=None)
+        print(store.path(key))
+    except (TrainingError, ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`top_k=10` as ("top_k", 10)."""
+    key, _, value = text.partition("=")
+    for read in (int, float):
+        try:
+            return key, read(value)
+        except ValueError:
+            continue
+    return key, {"True": True, "False": False}.get(value, value)
+
+
+if __name__ == "__main__":
+    main()
