@@ -41,6 +41,11 @@ class MarketPaths:
         """What is committed: tables, figures, executed notebooks, runs."""
         return self.base / "reports" / self.name
 
+    @property
+    def checkpoints(self) -> Path:
+        """Weights of the first seed of each preset, float16, committed."""
+        return self.reports / "checkpoints"
+
     def tables(self, stage: str) -> Path:
         return self._made(self.reports / "tables" / stage)
 

@@ -39,16 +39,27 @@ def headline(metrics: dict[str, Any]) -> str:
         claim = metrics["paper_claim"]
         lines.append(
             f"| *the paper's model, as claimed* | *{claim['hits']} / {claim['n_events']}* | *not given* | | | | "
-            f"| *not given* | *{claim['status']}* | | | | | | |"
+            f"| *not given* | | | | | *{claim['status']}* | | |"
         )
     for name in ranked:
         paper, matched = methods[name]["paper"], methods[name]["matched"]
-        cells = [f"*{name}*" if methods[name]["family"] == "trivial" else name]
+        cells = [_shown(name, methods[name])]
         cells += [_hits(paper), _number(paper["expected_hits_by_chance"]), _p(paper["chance_p"]), *_test(paper)]
         cells += [*_test(matched), _flagged(matched)]
         cells += [_number(paper["auc"], 2), _number(paper["ap"], 2)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _shown(name: str, method: dict[str, Any]) -> str:
+    """Trivial detectors in italics; the paper's model, as we built and trained it, in bold."""
+    if method["family"] == "trivial":
+        return f"*{name}*"
+    if method["family"] == "full model":
+        return f"**{name}, {method['n_seeds']} seed{'s' * (method['n_seeds'] > 1)}**" + (
+            " (its scores use later days)" if method["lookahead"] else ""
+        )
+    return name
 
 
 def _verdict(methods: dict[str, Any]) -> str:

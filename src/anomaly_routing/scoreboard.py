@@ -15,7 +15,7 @@ from anomaly_routing.evaluation.protocols import evaluate_daily
 from anomaly_routing.evaluation.summary import over_seeds
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import MarketPaths
-from anomaly_routing.plots import BLUE, CHANCE, ORANGE
+from anomaly_routing.plots import BLUE, CHANCE, GREEN, ORANGE
 from anomaly_routing.runs import INDEX, Run, RunStore, read_meta, read_run
 
 STOPPED_ON_VAL = "@val"  # ending of the series whose weights were chosen on the validation split, as the paper does
@@ -161,9 +161,11 @@ def draw_against_chance(ax: plt.Axes, table: pd.DataFrame) -> None:
     ax.fill_between(100 * rate, 100 * low / n, 100 * high / n, color=CHANCE, alpha=0.25, lw=0, label="blind alarm, 95%")
     ax.plot(100 * rate, 100 * chance_hit_rate(rate), color=CHANCE, lw=1, ls="--")
     x, y = 100 * rows["alarm days"].astype(float), 100 * rows["hits, test"] / n
-    trivial = rows["family"] == "trivial"
-    for mask, colour, text in ((trivial, ORANGE, "trivial"), (~trivial, BLUE, "statistical, learned")):
-        ax.plot(x[mask], y[mask], "o", color=colour, ms=5, alpha=0.8, label=text)
+    trivial, model = rows["family"] == "trivial", rows["family"] == "full model"
+    groups = ((trivial, "o", ORANGE, "trivial"), (~trivial & ~model, "o", BLUE, "statistical, learned"),
+              (model, "D", GREEN, "the paper's model, ours"))  # fmt: skip
+    for mask, mark, colour, text in groups:
+        ax.plot(x[mask], y[mask], mark, color=colour, ms=5, alpha=0.8, label=text if mask.any() else None)
     passed = rows["p, test"].astype(float) < 0.05
     collapsed = passed & (rows["p, test collapsed"].astype(float) < 0.05)
     for mask, size, text in ((passed, 10, "p < 0.05 by rotation"), (collapsed, 14, "also with March 2023 once")):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import json
 import os
 import platform
 import sys
@@ -28,7 +29,7 @@ from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.network import Network
 from anomaly_routing.model.outcome import Outcome, learned_graphs, outcome
 from anomaly_routing.model.pressure_index import COMPONENTS, market_weights
-from anomaly_routing.model.training import STOP_RULES, TrainingConfig, choose_device, fit
+from anomaly_routing.model.training import STOP_RULES, TrainingConfig, choose_device, fit, make_training
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import Run, RunKey, RunStore
 from anomaly_routing.tensors import Tensors
@@ -48,15 +49,16 @@ class Job:
     overrides: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """For tables and progress: `intended, seed 0`."""
+        return f"{self.method}{'' if self.variant == 'full' else ' ' + self.variant}, seed {self.seed}"
+
     def key(self, tensors: Tensors) -> RunKey:
         """What identifies the run; raises ValueError for an unknown preset or key, before anything is trained."""
-        unknown = sorted(set(self.training) - set(TrainingConfig.__dataclass_fields__))
-        if unknown:
-            known = ", ".join(TrainingConfig.__dataclass_fields__)
-            raise ValueError(f"training has no key {', '.join(unknown)}; it has: {known}")
         config = {
             "model": asdict(make_config(self.method, **self.overrides)),
-            "training": asdict(TrainingConfig(**self.training)),
+            "training": asdict(make_training(**self.training)),
             "splits": asdict(tensors.splits),
             "features_numerics": tensors.features_numerics,
         }
@@ -75,6 +77,24 @@ class Keep:
     checkpoint: Path | None = None
 
 
+def expand(jobs: list[dict[str, Any]], training: dict[str, Any]) -> list[Job]:
+    """Jobs as a parameter file lists them (method, variant, seeds, overrides, training), one for each seed.
+
+    `training` holds for all of them; what a job says itself wins.
+    """
+    return [
+        Job(
+            job["method"],
+            job.get("variant", "full"),
+            seed,
+            job.get("overrides", {}),
+            training | job.get("training", {}),
+        )
+        for job in jobs
+        for seed in job["seeds"]
+    ]
+
+
 def train_one(
     tensors: Tensors, job: Job, store: RunStore, *, device: str = "auto", tier: str, scratch: Path, keep: Keep | None
 ) -> RunKey:
@@ -83,16 +103,17 @@ def train_one(
     scratch : folder for the state of an unfinished training. keep : None keeps daily series alone.
     """
     key = job.key(tensors)
+    state = scratch / f"{Path(key.filename).stem}.safetensors"
     if key in store:
+        _tidy(state, store)
         return key
     chosen = choose_device(device)
     tune_allocator()
     torch.manual_seed(job.seed)
     net = Network(len(tensors.features), tensors.categories, make_config(job.method, **job.overrides))
-    training = TrainingConfig(**job.training)
-    state = scratch / f"{Path(key.filename).stem}.safetensors"
+    training = make_training(**job.training)
     started = time.perf_counter()
-    fitted = fit(net, tensors, training, job.seed, chosen, state, f"{job.method} {job.variant} seed {job.seed}")
+    fitted = fit(net, tensors, training, job.seed, chosen, state, job.name)
     outcomes = {}
     for rule in reversed(STOP_RULES):  # the tail's weights stay in the network
         net.load_state_dict(rounded(fitted.weights[rule]))
@@ -106,11 +127,19 @@ def train_one(
         "seconds_in_all": round(time.perf_counter() - started, 1),
     }
     extras = {} if keep is None else _extras(net, tensors, outcomes["tail"], keep, chosen)
-    store.save(key, as_run(tensors, outcomes, info, keep is not None, extras))
-    if keep is not None and keep.checkpoint:
+    if keep is not None and keep.checkpoint:  # before the run: a run that is stored is not made again
         save_checkpoint(keep.checkpoint, net, {"run": key.filename, "stop_rule": "tail"})
-    state.unlink(missing_ok=True)
+    store.save(key, as_run(tensors, outcomes, info, keep is not None, extras))
+    _tidy(state, store)
     return key
+
+
+def _tidy(state: Path, store: RunStore) -> None:
+    """Delete what a stored run no longer needs: its training's state, and what kills in the middle of a write left."""
+    state.unlink(missing_ok=True)
+    for folder in (state.parent, store.folder):
+        for partial in folder.glob(f".{state.stem}.*.partial.*"):
+            partial.unlink(missing_ok=True)
 
 
 def as_run(
@@ -134,10 +163,16 @@ def as_run(
         score=tail.score[kept],
         score_sessions=sessions[kept],
         tickers=tensors.tickers,
-        daily=pd.DataFrame(columns, index=sessions)[used],
+        daily=shortened(pd.DataFrame(columns, index=sessions)[used]),
         info=info,
         extras=extras,
     )
+
+
+def shortened(values: Any) -> Any:
+    """Rounded to 16 significant bits, within 2e-5 of the value: the bits below do not compress and say nothing."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.round(mantissa * 2**16) / 2**16, exponent)
 
 
 def _daily(tensors: Tensors, found: Outcome, rule: str) -> dict[str, np.ndarray]:
@@ -196,7 +231,7 @@ def _info(
         "stopped": "cap" if epochs == training.epochs else "patience",
         "best": fitted.best,
         "parameters": sum(net.parameters_by_module().values()),
-        "history": fitted.history,
+        "history": json.loads(json.dumps(fitted.history), parse_float=lambda digits: float(f"{float(digits):.8g}")),
         "flagged": None,
     } | {f"{name}_{rule}": getattr(outcomes[rule], name) for name in ("theta_s", "mu", "sigma") for rule in STOP_RULES}
 
@@ -225,6 +260,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--method", default="intended", choices=list(PRESETS))
     parser.add_argument("--variant", default="full", help="a name for --set")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="keys of ModelConfig to change")
+    parser.add_argument("--training", nargs="*", default=[], metavar="KEY=VALUE", help="the same of TrainingConfig")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--epochs", type=int, default=TrainingConfig.epochs, help="cap")
@@ -237,7 +273,10 @@ def main(argv: list[str] | None = None) -> None:
     try:
         paths = MarketPaths(args.market)
         tensors = Tensors.load(args.tensors or paths.interim / "tensors.npz")
-        job = Job(args.method, args.variant, args.seed, dict(map(_setting, args.set)), {"epochs": args.epochs})
+        if tensors.market != args.market:
+            raise ValueError(f"the tensor file is of market {tensors.market}, not {args.market}: name the right one")
+        settings = {"epochs": args.epochs} | dict(map(_setting, args.training))
+        job = Job(args.method, args.variant, args.seed, dict(map(_setting, args.set)), settings)
         store = RunStore(args.out or paths.runs("model"))
         scratch = (args.out or paths.interim) / "unfinished"
         key = train_one(tensors, job, store, device=args.device, tier=args.tier, scratch=scratch, keep=None)

@@ -1,6 +1,6 @@
-"""Small inputs and full-width networks that the tests of the model share.
+"""Small inputs and networks that the tests of the model share.
 
-Networks are float64: an eps in the wrong place or a missing small term is then far above the rounding, and no k-th edge
+Full-width networks are float64: an eps in the wrong place or a missing small term is then far above the rounding, and no k-th edge
 changes hands between two ways of adding up.
 """
 
@@ -11,9 +11,13 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import torch
 
-from anomaly_routing.model.network import build_model
+from anomaly_routing.model.config import make_config
+from anomaly_routing.model.network import Network, build_model
+from anomaly_routing.panel import BURN_IN, Splits
+from anomaly_routing.tensors import Tensors
 
 PRESETS = ["literal", "intended"]
 WINDOW = 20
@@ -105,3 +109,51 @@ def parameters(model) -> dict[str, np.ndarray]:
 def arrays(output) -> dict[str, np.ndarray]:
     named = {f.name: getattr(output, f.name) for f in fields(output)}
     return {name: value.detach().double().numpy() for name, value in named.items()}
+
+
+# --- a market to train on ---------------------------------------------------------------------------------------------
+SMALL = {
+    "window": 5, "lstm_hidden": 4, "attention_heads": 2, "gcn_layers": 1, "top_k": 2, "latent": 4, "expert_hidden": 8,
+    "decoder_hidden": 8,
+}  # fmt: skip
+TRAINED, VALIDATED, TESTED = 70, 34, 40  # samples; 34 is a block of 32 sessions and a short one
+
+
+def small_tensors(seed: int = 0, stocks: int = 7) -> Tensors:
+    """Eight features of four categories with a common factor that lives on; the second and third stock are banks.
+
+    Stock 0 leaves in the test span, stock 1 joins in training, stock 2 pauses; before the first sample nobody trades.
+    """
+    sessions, rng = BURN_IN + TRAINED + VALIDATED + TESTED, np.random.default_rng(seed)
+    factor, noise = rng.normal(size=(2, sessions, stocks, 8))
+    for t in range(1, sessions):
+        factor[t] = 0.8 * factor[t - 1] + 0.6 * factor[t].mean(-1, keepdims=True)
+    active = np.ones((sessions, stocks), bool)
+    active[:20] = active[-20:, 0] = active[: BURN_IN + 30, 1] = active[BURN_IN + 50 : BURN_IN + 54, 2] = False
+    x = np.where(active[..., None], np.clip(2 * factor + 0.5 * noise, -8, 8), 0).astype(np.float32)
+    prior = np.triu(rng.random((stocks, stocks)) < 0.4, 1).astype(np.float32)
+    stress = rng.gamma(2.0, size=(sessions, 4))
+    stress[:10] = np.nan
+    days = pd.bdate_range("2020-01-01", periods=sessions)
+    ends = np.cumsum([BURN_IN, TRAINED, VALIDATED, TESTED]) - 1
+    return Tensors(
+        market="m",
+        sessions=days,
+        tickers=[f"S{i}" for i in range(stocks)],
+        features=[f"f{j}" for j in range(8)],
+        group=["shock"] * 2 + ["liquidity"] * 2 + ["contagion"] * 2 + ["momentum"] * 2,
+        x=x,
+        active=active,
+        prior=prior + prior.T,
+        stress=stress,
+        is_bank=np.isin(np.arange(stocks), [1, 2]),
+        splits=Splits(f"{days[0]:%Y-%m-%d}", *(f"{days[end]:%Y-%m-%d}" for end in ends[1:])),
+        data_hash="hash",
+        features_numerics=1,
+    )
+
+
+def small_network(tensors: Tensors, preset: str = "intended", seed: int = 0, **overrides) -> Network:
+    """A network for `small_tensors`, as initialised; float32."""
+    torch.manual_seed(seed)
+    return Network(len(tensors.features), tensors.categories, make_config(preset, **SMALL | overrides))

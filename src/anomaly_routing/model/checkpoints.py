@@ -48,7 +48,7 @@ class TrainingState:
         arrays |= {f"{rule}.{name}": v for rule, best in done.weights.items() for name, v in best.items()}
         header = {"belongs": self.belongs, "history": json.dumps(done.history), "best": json.dumps(done.best)}
         with replacing(self.path) as partial:
-            safetensors.torch.save_file({k: v.cpu().contiguous() for k, v in arrays.items()}, partial, header)
+            partial.write_bytes(safetensors.torch.save({k: v.cpu().contiguous() for k, v in arrays.items()}, header))
 
     def restore(self) -> Fitted:
         """Load network and optimiser from the file, if there is one.
@@ -85,7 +85,7 @@ def save_checkpoint(path: Path, net: Network, info: dict[str, Any]) -> None:
     header = {"config": json.dumps(plain(net.config.__dict__), sort_keys=True), "groups": json.dumps(groups),
               "info": json.dumps(plain(info), sort_keys=True)}  # fmt: skip
     with replacing(path) as partial:
-        safetensors.torch.save_file(arrays, partial, header)
+        partial.write_bytes(safetensors.torch.save(arrays, header))
 
 
 def load_checkpoint(path: Path) -> tuple[Network, dict[str, Any]]:

@@ -6,7 +6,7 @@ decide, their last tenth when to stop.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ class Intended:
     epochs: int = 100
     seed: int = 0
     device: str = "auto"
-    overrides: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
     preset = "intended"
 
     def fit(self, panel: Panel, train_mask: np.ndarray) -> Intended:
@@ -38,14 +38,16 @@ class Intended:
 
         from anomaly_routing.model.config import make_config
         from anomaly_routing.model.network import Network
-        from anomaly_routing.model.training import TrainingConfig, choose_device, fit
+        from anomaly_routing.model.training import choose_device, fit, make_training
 
         self._splits = _splits(panel.sessions, train_mask)
         tensors = self._tensors(panel)
-        self._training = TrainingConfig(epochs=self.epochs, **self.training)
+        self._training = make_training(**{"epochs": self.epochs} | (self.training or {}))
         self._device = choose_device(self.device)
-        torch.manual_seed(self.seed)
-        self._net = Network(len(panel.features), tensors.categories, make_config(self.preset, **self.overrides))
+        config = make_config(self.preset, **(self.overrides or {}))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self._net = Network(len(panel.features), tensors.categories, config)
         fitted = fit(self._net, tensors, self._training, self.seed, self._device, rules=("tail",))
         self._net.load_state_dict(fitted.weights["tail"])
         return self
@@ -54,13 +56,19 @@ class Intended:
         """s in [0, 1], float32 [S, N]; NaN where inactive and before the first sample."""
         from anomaly_routing.model.outcome import outcome
 
-        found = outcome(self._net, self._tensors(panel), self._device, self._training)
+        tensors = self._tensors(panel)
+        found = outcome(self._net, tensors, self._device, self._training)
         score = np.full(panel.active.shape, np.nan, np.float32)
-        score[found.rows] = found.score
+        score[panel.sessions.get_indexer(tensors.sessions[found.rows])] = found.score
         return score
 
     def _tensors(self, panel: Panel) -> Tensors:
-        return Tensors.from_panel(panel, self._splits, market="panel", data_hash="", features_numerics=0)
+        """The panel up to its end, without the samples in which no stock is active: the market was closed."""
+        splits = replace(self._splits, test_end=f"{panel.sessions[-1]:%Y-%m-%d}")
+        kept = panel.active.any(axis=1) | ~splits.scored(panel.sessions)
+        by_session = ("sessions", "x", "active", "returns", "log_volume", "stress")
+        panel = replace(panel, **{name: getattr(panel, name)[kept] for name in by_session})
+        return Tensors.from_panel(panel, splits, market="panel", data_hash="", features_numerics=0)
 
 
 @register("literal", family=FAMILY, title="Full model, printed equations", reference=REFERENCE, requires=["graph"],

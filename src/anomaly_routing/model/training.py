@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from anomaly_routing.model.network import Network, Output
 from anomaly_routing.tensors import Tensors
 
 STOP_RULES = ("tail", "val")  # L_rec on the last tenth of the training samples | on the validation samples
+MATMUL = ("highest", "high", "medium")
 BYTES_A_STOCK_SESSION, BYTES_A_PAIR = 300_000, 300  # activations kept for the gradient, measured
 
 
@@ -46,6 +47,26 @@ class TrainingConfig:
     fit_tail: bool = False  # fit on them too: then `tail` stops on sessions it was fitted on
     matmul: str = "highest"  # torch's float32 matmul precision: highest, high (TF32) or medium (bfloat16)
     memory_gib: float = 4.0  # of activations; a larger chunk is done in pieces, built again for the gradient
+
+    def __post_init__(self) -> None:
+        for key in ("epochs", "patience", "batch_sessions"):
+            if not (isinstance(getattr(self, key), int) and getattr(self, key) >= 1):
+                raise ValueError(f"{key} is {getattr(self, key)!r}; it must be an integer from 1 up")
+        for key in ("learning_rate", "clip", "memory_gib"):
+            if not (isinstance(getattr(self, key), int | float) and getattr(self, key) > 0):
+                raise ValueError(f"{key} is {getattr(self, key)!r}; it must be a positive number")
+        if not (isinstance(self.tail_share, int | float) and 0 < self.tail_share < 1):
+            raise ValueError(f"tail_share is {self.tail_share!r}; it must be a share between 0 and 1")
+        if self.matmul not in MATMUL:
+            raise ValueError(f"matmul is {self.matmul!r}; it can be {', '.join(MATMUL)}")
+
+
+def make_training(**settings: Any) -> TrainingConfig:
+    """The defaults with some keys changed; raises ValueError for an unknown key or a value that cannot be."""
+    known = [f.name for f in fields(TrainingConfig)]
+    if unknown := sorted(set(settings) - set(known)):
+        raise ValueError(f"training has no key {', '.join(unknown)}; it has: {', '.join(known)}")
+    return TrainingConfig(**settings)
 
 
 class Batch(NamedTuple):
@@ -213,6 +234,7 @@ def fit(
 
     state_file : written after every epoch; when it is there, the training goes on from it. It must belong to the same
         market, network, configuration and seed. The caller deletes it.
+    label : of the progress bar; without it there is none.
 
     Raises TrainingError: memory ran out, a loss is not a number, the state file belongs to another training.
     """
@@ -232,7 +254,8 @@ def fit(
     done = state.restore()
     size = config.batch_sessions
     clock = Clock(device)
-    with tqdm(total=config.epochs, initial=len(done.history), desc=label or "training", unit="epoch") as bar:
+    bar = tqdm(total=config.epochs, initial=len(done.history), desc=label, unit="epoch", disable=not label)
+    with bar:
         for epoch in range(len(done.history), config.epochs):
             if _exhausted(done, config, rules):
                 break
@@ -245,7 +268,7 @@ def fit(
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 _explain_memory(error, tensors, config, device)
                 raise
-            _refuse_nan(line, config)
+            _refuse_nan(line, config, state_file)
             line |= {"steps": len(order), "seconds": time.perf_counter() - started} | diagnostics | clock.read()
             done.history.append(plain(line))
             for rule in rules:
@@ -266,12 +289,13 @@ def _exhausted(done: Fitted, config: TrainingConfig, rules: tuple[str, ...]) -> 
     return bool(done.best) and all(last - done.best[rule]["epoch"] >= config.patience for rule in rules)
 
 
-def _refuse_nan(line: dict[str, Any], config: TrainingConfig) -> None:
+def _refuse_nan(line: dict[str, Any], config: TrainingConfig, state_file: Path | None) -> None:
     if bad := [name for name in ("rec", "entropy", "smooth", "total", "gradient", *STOP_RULES)
                if not np.isfinite(line.get(name, 0.0))]:  # fmt: skip
+        kept = f"; {state_file} keeps the epochs before, delete it" if state_file and state_file.exists() else ""
         raise TrainingError(
-            f"epoch {line['epoch']}: {', '.join(bad)} is not a number; lower learning_rate ({config.learning_rate}) or "
-            f"clip ({config.clip}). The state of the epoch before is kept, delete it to start again"
+            f"epoch {line['epoch']}: {', '.join(bad)} is not a number: lower learning_rate ({config.learning_rate}) or "
+            f"clip ({config.clip}){kept}"
         )
 
 
