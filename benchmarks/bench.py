@@ -1,7 +1,8 @@
 """Speed and memory, as ratios with medians: `make bench`.
 
-Prints a table and writes `benchmarks/measured.json`, from which the cost of a market is estimated. Timings are of this
-machine; the ratios are what should hold elsewhere. `--quick` leaves out the pipeline.
+Prints tables and writes `benchmarks/measured.json`, from which the cost of a market is estimated. Timings are of this
+machine; the ratios are what should hold elsewhere. `--quick` writes nothing and leaves out the pipeline and the model;
+`--model` measures the full model alone. Let nothing else run meanwhile.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,11 +33,16 @@ sys.path.insert(0, str(ROOT))
 from anomaly_routing.data.simulate import default_splits, simulate_market  # noqa: E402
 from anomaly_routing.evaluation.protocols import evaluate_daily  # noqa: E402
 from anomaly_routing.features.panel import compute_features  # noqa: E402
-from anomaly_routing.files import write_json  # noqa: E402
+from anomaly_routing.files import read_json, write_json  # noqa: E402
 from anomaly_routing.panel import Splits  # noqa: E402
+from benchmarks import model as full_model  # noqa: E402
+from benchmarks.model_table import paper_values, table  # noqa: E402
 from tests.oracles.feature_oracle import Oracle  # noqa: E402
 
-STAGES = ("data", "features", "baselines", "scorecard")
+STAGES = ("data", "features", "baselines", "model", "scorecard")
+MEASURED = ROOT / "benchmarks" / "measured.json"
+US100 = ROOT / "data" / "interim" / "us100" / "tensors.npz"
+NOT_RUN = "not run"
 SIZES = ((16, 700), (32, 1400))  # stocks, sessions: two points of a line
 
 
@@ -118,29 +127,50 @@ def line(points: list[tuple[float, float]]) -> dict[str, float]:
     return {"fixed": round(max(0.0, y0 - slope * x0), 2), "per_million_cells": round(slope, 2)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="without the pipeline")
-    quick = parser.parse_args().quick
-    device = f"{os.cpu_count()} {platform.machine()} cores"
-    print(f"{device}, Python {platform.python_version()}, medians after one warm-up")
-    measured = {**features(), **evaluation()}
-    for name, value in measured.items():
-        print(f"  {name:<55} {value:10.3f}")
-    if quick:
-        return
-    stages = pipeline()
-    for name, part in stages["seconds"].items():
+def model(before: dict[str, Any]) -> dict[str, Any]:
+    """The full model on the CPU and on a GPU. Where there is none, what a GPU gave elsewhere stays as it was."""
+    plan = full_model.Plan(str(US100) if US100.exists() else None)
+    paper, gpu = paper_values(), before.get("gpu", NOT_RUN)
+    if torch.cuda.is_available():
+        gpu = full_model.measure(replace(plan.on("cuda"), training_epochs=100))
+    cpu = full_model.measure(plan)
+    print(table(cpu, paper), table(gpu, paper) if gpu != NOT_RUN else f"on a GPU: {NOT_RUN}", sep="\n")
+    return {"paper": paper, "cpu": cpu, "gpu": gpu}
+
+
+def stages(device: str) -> dict[str, Any]:
+    """Cost of the pipeline, printed and returned."""
+    found = pipeline()
+    for name, part in found["seconds"].items():
         print(
             f"  stage {name:<49} {part['fixed']:7.1f} s + {part['per_million_cells']:8.1f} s per million stock-sessions"
         )
     total = sum(
-        p["fixed"] + p["per_million_cells"] * SIZES[1][0] * SIZES[1][1] / 1e6 for p in stages["seconds"].values()
+        p["fixed"] + p["per_million_cells"] * SIZES[1][0] * SIZES[1][1] / 1e6 for p in found["seconds"].values()
     )
-    peak = stages["memory_gib"]["fixed"] + stages["memory_gib"]["per_million_cells"] * SIZES[1][0] * SIZES[1][1] / 1e6
+    peak = found["memory_gib"]["fixed"] + found["memory_gib"]["per_million_cells"] * SIZES[1][0] * SIZES[1][1] / 1e6
     print(f"  make reproduce without installation, empty run store: {total / 60:.1f} min, {peak:.2f} GiB")
-    rounded = {name: float(f"{value:.4g}") for name, value in measured.items()}
-    write_json(ROOT / "benchmarks" / "measured.json", {"ratios": rounded, "stages": stages | {"device": device}})
+    return found | {"device": device}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="without the pipeline and the model; nothing is written")
+    parser.add_argument("--model", action="store_true", help="the full model alone")
+    args = parser.parse_args()
+    device = f"{os.cpu_count()} {platform.machine()} cores"
+    print(f"{device}, Python {platform.python_version()}, medians after one warm-up", flush=True)
+    measured = read_json(MEASURED) if MEASURED.exists() else {}
+    if not args.model:
+        ratios = {**features(), **evaluation()}
+        for name, value in ratios.items():
+            print(f"  {name:<55} {value:10.3f}", flush=True)
+        if args.quick:
+            return
+        measured["ratios"] = {name: float(f"{value:.4g}") for name, value in ratios.items()}
+        measured["stages"] = stages(device)
+    measured["model"] = model(measured.get("model", {}))
+    write_json(MEASURED, measured)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT))
 from anomaly_routing.files import write_json  # noqa: E402
 from anomaly_routing.model.config import make_config  # noqa: E402
 from anomaly_routing.model.diagnostics import Clock  # noqa: E402
+from anomaly_routing.model.errors import TrainingError  # noqa: E402
 from anomaly_routing.model.network import MODULES, PAPER_GROUPS, Network  # noqa: E402
 from anomaly_routing.model.training import (  # noqa: E402
     Data,
@@ -46,9 +47,9 @@ from anomaly_routing.model.training import (  # noqa: E402
 from anomaly_routing.panel import BURN_IN, Splits  # noqa: E402
 from anomaly_routing.tensors import Tensors  # noqa: E402
 from anomaly_routing.train import device_name, tune_allocator  # noqa: E402
-from benchmarks.operations import activation_floats, multiply_accumulates  # noqa: E402
+from benchmarks.model_table import rounded, table  # noqa: E402
+from benchmarks.operations import counts, multiply_accumulates  # noqa: E402
 
-NOT_RUN = "not run"
 FILE = "model.json"
 
 
@@ -76,6 +77,11 @@ class Plan:
         """Everything once, in seconds: for tests."""
         small = {"stocks": 6, "market_sessions": 130, "sessions": 8, "sizes": (5, 7, 9), "matmul_size": 64}
         return cls(**{**small, "steps": 1, "reference_steps": 1, "epochs": 1, "apart": False} | changes)
+
+    def on(self, device: str) -> Plan:
+        """The same on `cpu` or `cuda`; a GPU is fast enough to be asked more often."""
+        more = {"steps": 4 * self.steps, "matmul_size": 2 * self.matmul_size} if device == "cuda" else {}
+        return replace(self, device=device, **more)
 
 
 class Bench:
@@ -160,7 +166,7 @@ def median_seconds(action: Callable[[], Any], repeats: int, at_most: float = 240
     return statistics.median(times), len(times)
 
 
-# --- the parts; each is given the plan and a number of stocks, or None for the plan's market ---------------------------
+# --- the parts; each is given the plan and a number of stocks, or None for the plan's market --------------------------
 def ours(plan: Plan, stocks: int | None) -> dict[str, Any]:
     """A training step of the package after a warm-up on two sessions, or on a whole batch of the plan's market."""
     bench = Bench(plan, stocks)
@@ -256,7 +262,7 @@ def run(name: str, plan: Plan, stocks: int | None = None) -> dict[str, Any]:
     return json.loads(said.splitlines()[-1])
 
 
-# --- the whole ---------------------------------------------------------------------------------------------------------
+# --- the whole -------------------------------------------------------------------------------------------------------
 def measure(plan: Plan) -> dict[str, Any]:
     """Everything on one device: step and epoch against the reference, modules, sizes, floor, counts."""
     tensors, device = load(plan), choose_device(plan.device)
@@ -281,7 +287,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         "sizes": {str(n): part for n, part in sizes.items()},
         "growth": {name: growth(sizes, name) for name in ("step_seconds", "peak_gib")},
         "floor": {plan.matmul: floor(plan, whole, tensors)},
-        "counts": counts(plan, tensors),
+        "counts": counts(make_config(plan.preset), tensors),
     }
     if device.type == "cuda":
         tf32 = replace(plan, matmul="high")
@@ -289,7 +295,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         record["floor"]["high"] = floor(tf32, record["epoch_tf32"], tensors)
     if plan.training_epochs:
         record["training"] = run("training", plan)
-    return record
+    return rounded(record)
 
 
 def growth(sizes: dict[int, dict[str, Any]], name: str) -> dict[str, float]:
@@ -303,81 +309,10 @@ def growth(sizes: dict[int, dict[str, Any]], name: str) -> dict[str, float]:
 def floor(plan: Plan, whole: dict[str, Any], tensors: Tensors) -> dict[str, float]:
     """Time that the arithmetic of a training pass takes at the speed of a large product: three times the forward's."""
     flops = run("speed", plan)["flops"]
-    operations = sum(multiply_accumulates(make_config(plan.preset), len(tensors.tickers)).values())
+    size = len(tensors.tickers), tuple(tensors.categories)
+    operations = sum(multiply_accumulates(make_config(plan.preset), *size).values())
     seconds = 3 * 2 * operations * whole["sessions"] / flops
     return {"tflops": flops / 1e12, "seconds": seconds, "share_of_training_pass": seconds / whole["training_seconds"]}
-
-
-def counts(plan: Plan, tensors: Tensors) -> dict[str, Any]:
-    """Multiply-accumulates and activation floats of one session, by module."""
-    config, n = make_config(plan.preset), len(tensors.tickers)
-    net = Network(len(tensors.features), tensors.categories, config)
-    data = Data(tensors, config, torch.device("cpu"))
-    first = int(data.train[0])
-    return {
-        "multiply_accumulates": multiply_accumulates(config, n),
-        "multiply_accumulates_as_printed": multiply_accumulates(config, n, plain=True),
-        "activation_floats_as_printed": activation_floats(net, data.batch(first, first + 1)),
-    }
-
-
-def paper_values(claims: Path = ROOT / "paper" / "claims.yaml") -> dict[str, Any]:
-    """What the paper says of its speed and size (Table 5, appendix C)."""
-    import yaml
-
-    value = {c["id"]: c.get("value") for c in yaml.safe_load(claims.read_text(encoding="utf-8"))["claims"]}
-    return {
-        "module_share_percent": {name: value[f"T5.m{k}.pct"] for k, name in enumerate(MODULES, start=1)},
-        "epoch_seconds": value["T5.total.sec"],
-        "training_minutes": value["T5.train_min"],
-        "operations": value["C.ops"],
-        "activation_floats": value["C.act.total"],
-    }
-
-
-def for_bench(before: dict[str, Any]) -> dict[str, Any]:
-    """The entry `model` of measured.json. A GPU's part stays as it was where there is none: it came from elsewhere."""
-    file = ROOT / "data" / "interim" / "us100" / "tensors.npz"
-    plan = Plan(str(file) if file.exists() else None)
-    gpu = before.get("gpu", NOT_RUN)
-    if torch.cuda.is_available():
-        gpu = measure(on_gpu(plan))
-    return {"paper": paper_values(), "cpu": measure(plan), "gpu": gpu}
-
-
-def on_gpu(plan: Plan) -> Plan:
-    return replace(plan, device="cuda", steps=20, matmul_size=8192, training_epochs=TrainingConfig.epochs)
-
-
-def table(record: dict[str, Any], paper: dict[str, Any] | None = None) -> str:
-    """A record of `measure` in lines, the paper's figures beside it."""
-    whole, said = record["epoch"], paper or {}
-    operations, activations = (
-        sum(record["counts"][k].values()) for k in ("multiply_accumulates_as_printed", "activation_floats_as_printed")
-    )
-    lines = {
-        "a training step": f"{record['ours']['step_seconds']:.3g} s, {record['ours']['peak_gib']:.2f} GiB",
-        "the plain reference": f"{record['reference_over_ours']:.1f} times as long, "
-        f"{record['reference']['peak_gib']:.2f} GiB",
-        f"an epoch ({said.get('epoch_seconds', '?')} s)": f"{whole['training_seconds']:.3g} s, with validation "
-        f"{whole['seconds']:.3g} s",
-        f"operations a session ({said.get('operations', '?')})": f"{operations:.3g}",
-        f"activations a session ({said.get('activation_floats', '?')})": f"{activations:.3g}",
-    }
-    shares = said.get("module_share_percent", {})
-    lines |= {f"{m} ({shares.get(m, '?')} %)": f"{whole['module_share_percent'][m]:.1f} %" for m in MODULES}
-    for n, part in record["sizes"].items():
-        lines[f"{n} stocks, a step"] = f"{part['step_seconds']:.3g} s, {part['peak_gib']:.2f} GiB"
-    lines |= {f"growth of {k}": ", ".join(f"{a}: {b:.2f}" for a, b in v.items()) for k, v in record["growth"].items()}
-    for matmul, part in record["floor"].items():
-        lines[f"floor, matmul {matmul}"] = f"{part['seconds']:.3g} s, {part['share_of_training_pass']:.1%} of the epoch"
-    if "training" in record:
-        whole = record["training"]
-        lines[f"a training ({said.get('training_minutes', '?')} min)"] = (
-            f"{whole['seconds']:.3g} s, {whole['epochs']} epochs"
-        )
-    head = f"{record['device']}, torch {record['torch']}, {record['market']}, {record['stocks']} stocks"
-    return "\n".join([f"the full model on {head} (in brackets: the paper)"] + [f"  {k:<50} {v}" for k, v in lines.items()])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -385,6 +320,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--tensors", help="default: random numbers of the paper's size")
     parser.add_argument("--out", type=Path, help=f"folder for {FILE}")
+    parser.add_argument(
+        "--training", type=int, default=0, metavar="EPOCHS", help="also a whole training, at most so long"
+    )
     parser.add_argument("--tiny", action="store_true", help="everything once on a tiny market")
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--plan", type=json.loads, help=argparse.SUPPRESS)
@@ -394,7 +332,10 @@ def main(argv: list[str] | None = None) -> None:
         print(json.dumps(PARTS[args.part](Plan(**args.plan), args.stocks)))
         return
     plan = Plan.tiny(tensors=args.tensors, apart=True) if args.tiny else Plan(args.tensors)
-    record = measure(on_gpu(plan) if args.device == "cuda" else plan)
+    try:
+        record = measure(replace(plan.on(args.device), training_epochs=args.training))
+    except TrainingError as error:
+        sys.exit(str(error))
     if args.out:
         write_json(args.out / FILE, record)
     print(table(record))

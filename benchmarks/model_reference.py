@@ -156,7 +156,13 @@ class Reference(nn.Module):
 
 
 def attention(
-    x: Tensor, query: nn.Linear, key: nn.Linear, value: nn.Linear, out: nn.Linear, heads: int, asked: Tensor | None = None
+    x: Tensor,
+    query: nn.Linear,
+    key: nn.Linear,
+    value: nn.Linear,
+    out: nn.Linear,
+    heads: int,
+    asked: Tensor | None = None,
 ) -> Tensor:
     """Rows of x [..., L, D] attend to the rows of `asked`, else to each other; every map on every row. [..., L, D]."""
     asked = x if asked is None else asked

@@ -14,7 +14,8 @@ from anomaly_routing.model.dynamic_graph import EDGE_WIDTHS, GAT_HEADS, GAT_WIDT
 from anomaly_routing.model.encoder import CONTEXT, SPATIAL
 from anomaly_routing.model.experts import CONTAGION, GATE_WIDTHS
 from anomaly_routing.model.network import MODULES, PAPER_GROUPS, Network
-from anomaly_routing.model.training import Batch
+from anomaly_routing.model.training import Batch, Data
+from anomaly_routing.tensors import Tensors
 
 
 def multiply_accumulates(
@@ -86,3 +87,16 @@ def activation_floats(net: Network, batch: Batch) -> dict[str, int]:
     with torch.no_grad():
         plain(batch.x[: net.config.window], batch.active[:1], batch.prior, batch.stress[:1])
     return counted
+
+
+def counts(config: ModelConfig, tensors: Tensors) -> dict[str, dict[str, int]]:
+    """Both, for the first training session of a market, by module."""
+    size = len(tensors.tickers), tuple(tensors.categories)
+    data = Data(tensors, config, torch.device("cpu"))
+    first = int(data.train[0])
+    net = Network(len(tensors.features), tensors.categories, config)
+    return {
+        "multiply_accumulates": multiply_accumulates(config, *size),
+        "multiply_accumulates_as_printed": multiply_accumulates(config, *size, plain=True),
+        "activation_floats_as_printed": activation_floats(net, data.batch(first, first + 1)),
+    }

@@ -45,6 +45,19 @@ def test_plan_runs_what_can_run_and_says_why_the_rest_cannot(panel, planned):
     assert "epochs" in plan(panel, [0], {"epochs": 1}).set_index("method").loc["vae", "params"].iloc[0]
 
 
+def test_plan_leaves_the_full_model_to_its_own_stage(panel):
+    names, families = ({"intended", "literal"}, {"full model"})
+    default = plan(panel, [0, 1], {})
+    assert not names & set(default["method"]) and not families & set(default["family"])
+    everything = plan(panel, [0, 1], {"epochs": 1}, without=())
+    assert set(everything["method"]) - set(default["method"]) == names
+    rows = everything[everything["method"].isin(names)].set_index("method")
+    assert list(rows.loc["intended", "seed"]) == [0, 1] and rows.loc["literal", "seed"] == 0  # it looks ahead
+    assert set(rows["reason"]) == {"the panel has no prior graph, stress indicators or feature groups"}
+    assert rows["params"].iloc[0] == {"epochs": 1}
+    assert set(plan(panel, [0], {}, without=("trivial",))["family"]) == {*everything["family"]} - {"trivial"}
+
+
 def test_an_interrupted_sweep_goes_on_where_it_stopped(panel, planned, tmp_path, monkeypatch):
     store, made, real = RunStore(tmp_path), [], detect.create
 

@@ -225,15 +225,27 @@ def cost(params: dict[str, Any], root: Path) -> str:
         return "no measurement yet (make bench writes one): the cost of this run is unknown"
     bench = read_json(measured)["stages"]
     cells = _cells(params, root)
-    lines, total = [], 0.0
-    for stage, timing in bench["seconds"].items():
-        seconds = timing["fixed"] + timing["per_million_cells"] * cells / 1e6
-        total += seconds
-        lines.append(f"  {stage:<10} about {seconds / 60:5.1f} min")
+    seconds = stage_seconds(bench["seconds"], cells, params, root)
+    lines, total = [f"  {stage:<10} about {s / 60:5.1f} min" for stage, s in seconds.items()], sum(seconds.values())
     size = f"market {params['market']['name']}: {cells:,} stock-sessions"
     memory = bench["memory_gib"]["fixed"] + bench["memory_gib"]["per_million_cells"] * cells / 1e6
     head = f"{size}, about {total / 60:.1f} min on {bench['device']} if nothing is stored yet, {memory:.1f} GiB at most"
     return "\n".join([head, *lines])
+
+
+def stage_seconds(timings: dict[str, Any], cells: int, params: dict[str, Any], root: Path) -> dict[str, float]:
+    """Seconds of each stage by what `make bench` measured on the default market: in proportion to stock-sessions, and
+    for the stage `model` to epochs of training as well."""
+    seconds = {s: t["fixed"] + t["per_million_cells"] * cells / 1e6 for s, t in timings.items()}
+    if "model" in seconds and "model" in params:
+        seconds["model"] *= _epochs(params) / _epochs(_read_yaml(root / "params.yaml"))
+    return seconds
+
+
+def _epochs(params: dict[str, Any]) -> int:
+    """Epochs of all trainings, if each runs to its cap."""
+    own = params["model"]
+    return sum(len(job["seeds"]) * (own["training"] | job.get("training", {}))["epochs"] for job in own["jobs"])
 
 
 def _cells(params: dict[str, Any], root: Path) -> int:

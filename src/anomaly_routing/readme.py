@@ -8,13 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from anomaly_routing.files import read_json, replacing
+from anomaly_routing.markets import stage_seconds
 from anomaly_routing.paths import repository
 from anomaly_routing.scoreboard import PLAIN
 
 START, END = "<!-- headline: written by make readme -->", "<!-- end of headline -->"
 TIMES_START, TIMES_END = "<!-- times: written by make readme -->", "<!-- end of times -->"
-CELLS = {"make reproduce": 32 * 1400, "make us100": 100 * 2139}  # stock-sessions of the two markets
+CELLS = {  # stock-sessions of the two markets
+    "make reproduce": (32 * 1400, "params.yaml"),
+    "make us100": (100 * 2139, "markets/us100/params.yaml"),
+}
 MARKETS = ("us100", "simulated")  # in the order of the README
 TITLES = {"us100": "100 US stocks, real prices", "simulated": "simulated market"}
 
@@ -113,12 +119,13 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.0f}%"
 
 
-def times(measured: dict[str, Any]) -> str:
+def times(measured: dict[str, Any], root: Path) -> str:
     """How long things take and what they need, from the last `make bench`."""
     stages, ratios = measured["stages"], measured["ratios"]
     lines = [f"| on {stages['device']} | |", "|---|---|"]
-    for command, cells in CELLS.items():
-        seconds = sum(part["fixed"] + part["per_million_cells"] * cells / 1e6 for part in stages["seconds"].values())
+    for command, (cells, file) in CELLS.items():
+        params = yaml.safe_load((root / file).read_text(encoding="utf-8"))
+        seconds = sum(stage_seconds(stages["seconds"], cells, params, root).values())
         memory = stages["memory_gib"]["fixed"] + stages["memory_gib"]["per_million_cells"] * cells / 1e6
         lines.append(f"| `{command}`, environment there, nothing stored | {seconds / 60:.1f} min, {memory:.1f} GiB |")
     per_cell = [ratios[f"microseconds_per_stock_session_{n}_stocks"] for n in (100, 400, 1600)]
@@ -137,7 +144,7 @@ def with_headline(text: str, root: Path) -> str:
     files = [root / "reports" / market / "metrics.json" for market in MARKETS]
     text = _between(text, START, END, "\n\n".join(headline(read_json(path)) for path in files if path.exists()))
     measured = root / "benchmarks" / "measured.json"
-    return _between(text, TIMES_START, TIMES_END, times(read_json(measured))) if measured.exists() else text
+    return _between(text, TIMES_START, TIMES_END, times(read_json(measured), root)) if measured.exists() else text
 
 
 def _between(text: str, start: str, end: str, content: str) -> str:

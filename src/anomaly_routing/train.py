@@ -28,7 +28,7 @@ from anomaly_routing.model.config import PRESETS, make_config
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.network import Network
 from anomaly_routing.model.outcome import Outcome, learned_graphs, outcome
-from anomaly_routing.model.pressure_index import COMPONENTS, market_weights
+from anomaly_routing.model.pressure_index import COMPONENTS, alert_cuts, alert_levels, market_weights
 from anomaly_routing.model.training import STOP_RULES, TrainingConfig, choose_device, fit, make_training
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import Run, RunKey, RunStore
@@ -147,9 +147,9 @@ def as_run(
 ) -> Run:
     """Pack the outcomes of both stop rules: columns of the rule `val` end in `@val`.
 
-    Daily series: the evaluator's mean, max, banks and share; mpi and its components; psi, alpha, tau; mean routing
-    weights over all stocks, over banks and weighted by the error (SPEC 7.6). Sessions: all for the first seed, else
-    those that the evaluation can use.
+    Daily series: the evaluator's mean, max, banks and share; mpi, its alert level and its components; psi, alpha, tau;
+    mean routing weights over all stocks, over banks and weighted by the error (SPEC 7.6). Sessions: all for the first
+    seed, else those that the evaluation can use.
     """
     tail = outcomes["tail"]
     sessions = tensors.sessions[tail.rows]
@@ -181,7 +181,8 @@ def _daily(tensors: Tensors, found: Outcome, rule: str) -> dict[str, np.ndarray]
         agg: daily_statistic(score, active, agg, threshold=found.theta_s, is_bank=bank)
         for agg in ("mean", "max", "banks", "share")
     }
-    series |= {"mpi": found.mpi, "psi": found.psi, "alpha": found.alpha}
+    level = alert_levels(found.mpi, alert_cuts(found.mpi, tensors.val[found.rows]))
+    series |= {"mpi": found.mpi, "level": level, "psi": found.psi, "alpha": found.alpha}
     series |= {name: found.components[:, k] for k, name in enumerate(COMPONENTS) if name in COMPONENTS[1:4]}
     weights = {"w": active}
     if rule == "tail":

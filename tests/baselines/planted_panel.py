@@ -13,7 +13,17 @@ from anomaly_routing.panel import Panel
 
 SESSIONS, STOCKS, TRAIN_END = 420, 10, 260
 FEATURES = ["spread", "f1", "f2", "f3", "f4", "f5", "f6", "f7"]
+SMALL = {  # a full model of small widths
+    "epochs": 2,
+    "training": {"learning_rate": 0.003},
+    "overrides": {
+        "window": 5, "lstm_hidden": 4, "attention_heads": 2, "gcn_layers": 1, "top_k": 3, "latent": 8,
+        "expert_hidden": 16, "decoder_hidden": 8,
+    },
+}  # fmt: skip
 QUICK = {
+    "intended": SMALL,
+    "literal": SMALL,
     "stl_residual": {"window": 100},
     "seasonal_esd": {"window": 100},
     "isolation_forest": {"n_estimators": 12},
@@ -36,7 +46,8 @@ class Planted:
 
 @lru_cache(maxsize=2)
 def planted_panel(seed: int = 0) -> Planted:
-    """Student-t returns with a weekly season in volume and |return|, features with three common factors.
+    """Student-t returns with a weekly season in volume and |return|, features with three common factors; the stress
+    indicators are mean |feature| of the day.
 
     Stock 1 lists at session 200, stock 2 leaves at session 350, stock 3 pauses for four sessions. Every tenth session
     of the test span has two disturbed stocks: a return of 8 SD, 8 times the volume, features off the factors.
@@ -72,6 +83,18 @@ def planted_panel(seed: int = 0) -> Planted:
         sector=np.array(["east", "west"] * (STOCKS // 2)),
         is_bank=np.zeros(STOCKS, bool),
         benchmarks=pd.DataFrame({"^VIX": 20 + rng.normal(0, 2, SESSIONS)}, index=sessions),
+        group=[
+            "price_shock",
+            "price_shock",
+            "liquidity",
+            "liquidity",
+            "contagion",
+            "contagion",
+            "momentum",
+            "momentum",
+        ],
+        prior=1 - np.eye(STOCKS, dtype=np.float32) - (np.add.outer(np.arange(STOCKS), np.arange(STOCKS)) % 2),
+        stress=np.abs(x).mean(axis=1)[:, :4],
     )
     return Planted(panel, np.arange(SESSIONS) < TRAIN_END, cells & active)
 
@@ -89,7 +112,10 @@ def altered_after(panel: Panel, cut: int, seed: int = 1) -> Panel:
     returns[~active], log_volume[~active], x[~active] = np.nan, np.nan, 0.0
     benchmarks = panel.benchmarks.copy()
     benchmarks.iloc[later] *= 5
-    return replace(panel, returns=returns, log_volume=log_volume, x=x, active=active, benchmarks=benchmarks)
+    stress = np.where(np.arange(len(active))[:, None] > cut, 5 * panel.stress + 1, panel.stress)
+    return replace(
+        panel, returns=returns, log_volume=log_volume, x=x, active=active, benchmarks=benchmarks, stress=stress
+    )
 
 
 def quick(name: str, mode: str, seed: int = 0, **params: object):

@@ -83,6 +83,7 @@ def test_the_detectors_of_the_specification_are_all_there():
         "classical": {
             "pca_error", "knn1", "isolation_forest", "one_class_svm", "lof", "dense_autoencoder", "vae",
         },
+        "full model": {"intended", "literal"},
     }  # fmt: skip
     entries = detectors()
     for family, names in families.items():
@@ -91,8 +92,10 @@ def test_the_detectors_of_the_specification_are_all_there():
     for name, entry in entries.items():
         assert "chapter" not in entry.modes or name in chapter
         assert entry.modes == ("chapter", "causal") or name not in chapter
-        assert not entry.lookahead["causal"] and entry.numerics >= 1 and entry.title and entry.reference
-    assert entries["zscore"].lookahead["chapter"] and not entries["rolling_z"].lookahead["chapter"]
+        assert entry.lookahead == {mode: mode != "causal" for mode in entry.modes} or name == "rolling_z"
+        assert entry.numerics >= 1 and entry.title and entry.reference
+    assert entries["rolling_z"].lookahead == {"chapter": False, "causal": False}
+    assert entries["intended"].modes == ("causal",) and entries["literal"].modes == ("printed",)
 
 
 def test_seed_and_mode_reach_the_detector():
@@ -115,3 +118,6 @@ def test_missing_says_what_the_panel_lacks():
     assert entries["mean_spread"].missing(poor) == "the panel has no feature spread"
     assert entries["pca_error"].missing(poor) == "the panel has no features"
     assert entries["zscore"].missing(poor) is None
+    for lacking in ({"prior": None}, {"stress": None}, {"group": []}):
+        text = entries["intended"].missing(replace(panel, **lacking))
+        assert text == "the panel has no prior graph, stress indicators or feature groups"

@@ -1,7 +1,7 @@
 """Small inputs and networks that the tests of the model share.
 
-Full-width networks are float64: an eps in the wrong place or a missing small term is then far above the rounding, and no k-th edge
-changes hands between two ways of adding up.
+Full-width networks are float64: an eps in the wrong place or a missing small term is then far above the rounding, and
+no k-th edge changes hands between two ways of adding up. `small_tensors` and `small_network` are for whole trainings.
 """
 
 from __future__ import annotations
@@ -157,3 +157,13 @@ def small_network(tensors: Tensors, preset: str = "intended", seed: int = 0, **o
     """A network for `small_tensors`, as initialised; float32."""
     torch.manual_seed(seed)
     return Network(len(tensors.features), tensors.categories, make_config(preset, **SMALL | overrides))
+
+
+def altered(tensors: Tensors, after: int) -> Tensors:
+    """Features, stress and activity of the sessions from position `after` on made different."""
+    x, stress, active = tensors.x.copy(), tensors.stress.copy(), tensors.active.copy()
+    rng = np.random.default_rng(5)
+    x[after:] = rng.uniform(-8, 8, x[after:].shape)
+    stress[after:] = 10 * stress[after:] + 3
+    active[after:, 4] = False
+    return replace(tensors, x=np.where(active[..., None], x, 0).astype(np.float32), stress=stress, active=active)

@@ -88,6 +88,9 @@ class Experts(nn.Module):
     def __init__(self, groups: Sequence[int], width: int, spatial: int, config: ModelConfig) -> None:
         super().__init__()
         self.columns = [[j for j, g in enumerate(groups) if g == k] for k in range(max(groups) + 1)]
+        order = torch.tensor([j for columns in self.columns for j in columns])  # features, category after category
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("back", order.argsort(), persistent=False)
         self.category_norm = nn.LayerNorm(len(self.columns))
         self.gate = Gate(width, len(self.columns), config)
         self.expert = nn.ModuleList(
@@ -96,16 +99,17 @@ class Experts(nn.Module):
 
     def forward(self, z_final: Tensor, h_spat: Tensor, features: Tensor, psi: Tensor, active: Tensor) -> Routing:
         """z_final [B, N, 256], h_spat [B, N, 128], features [B, N, F] of the last session, psi [B], active [B, N]."""
-        parts = [features[..., columns] for columns in self.columns]
+        parts = features.index_select(-1, self.order).split([len(columns) for columns in self.columns], -1)
         signal = torch.stack([part.abs().mean(-1) for part in parts], -1)  # [B, N, K], equations 10, 42
         tau, weights = self.gate(z_final, psi, self.category_norm(signal), active)
         weights = weights * active[..., None]
-        latents, errors, rebuilt = [], [], torch.zeros_like(features)
+        latents, errors, rebuilt = [], [], []
         for k, (expert, part) in enumerate(zip(self.expert, parts, strict=True)):
             latent, rebuilt_part = expert(h_spat if k == CONTAGION else z_final, part)
             latents.append(latent)
             errors.append(safe_norm(part - rebuilt_part))  # equations 12, 49
-            rebuilt[..., self.columns[k]] = rebuilt_part.detach()
+            rebuilt.append(rebuilt_part.detach())
         error = torch.stack(errors, -1) * active[..., None]
         latent = (weights[..., None] * torch.stack(latents, -2)).sum(-2)  # equation 13
-        return Routing(signal, tau, weights, error, rebuilt, (weights * error).sum(-1), latent)
+        all_rebuilt = torch.cat(rebuilt, -1).index_select(-1, self.back)
+        return Routing(signal, tau, weights, error, all_rebuilt, (weights * error).sum(-1), latent)

@@ -40,7 +40,7 @@ class Decoders(nn.Module):
 
 def aggregate(horizon_error: Tensor, moe_error: Tensor) -> tuple[Tensor, Tensor]:
     """e_rec and E = 0.6 e_moe + 0.4 e_rec, both [B, N] (equations 52, 53)."""
-    rec = (horizon_error * horizon_error.new_tensor(HORIZON_WEIGHTS)).sum(-1)
+    rec = sum(weight * horizon_error[..., h] for h, weight in enumerate(HORIZON_WEIGHTS))
     return rec, MOE_SHARE * moe_error + (1 - MOE_SHARE) * rec
 
 
