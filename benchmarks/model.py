@@ -46,7 +46,8 @@ from anomaly_routing.model.training import (  # noqa: E402
 )
 from anomaly_routing.panel import BURN_IN, Splits  # noqa: E402
 from anomaly_routing.tensors import Tensors  # noqa: E402
-from anomaly_routing.train import device_name, tune_allocator  # noqa: E402
+from anomaly_routing.model.allocator import tune_allocator  # noqa: E402
+from anomaly_routing.train import device_name  # noqa: E402
 from benchmarks.model_table import rounded, table  # noqa: E402
 from benchmarks.operations import counts, multiply_accumulates  # noqa: E402
 

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from anomaly_routing.files import plain
+from anomaly_routing.model.allocator import trim
 from anomaly_routing.model.checkpoints import Fitted, TrainingState
 from anomaly_routing.model.config import ModelConfig
 from anomaly_routing.model.diagnostics import Clock, routing_diagnostics, small_parts
@@ -157,7 +158,7 @@ def forward(net: Network, batch: Batch, memory_gib: float, clock: Clock | None =
     reach = net.config.window - 1
     parts = [
         checkpoint(
-            _errors,
+            _piece,
             net,
             *(batch.x[s : s + size + reach], batch.active[s : s + size], batch.prior, batch.stress[s : s + size]),
             use_reentrant=False,
@@ -171,6 +172,11 @@ def forward(net: Network, batch: Batch, memory_gib: float, clock: Clock | None =
 def _errors(net: Network, x: Tensor, active: Tensor, prior: Tensor, stress: Tensor, mark: Any = None) -> Errors:
     out = net(x, active, prior, stress, mark)
     return Errors(out.routing, out.expert_error, out.horizon_error)
+
+
+def _piece(net: Network, *inputs: Tensor) -> Errors:
+    trim()
+    return _errors(net, *inputs)
 
 
 def train_epoch(
@@ -239,6 +245,7 @@ def fit(
     Raises TrainingError: memory ran out, a loss is not a number, the state file belongs to another training.
     """
     torch.set_float32_matmul_precision(config.matmul)
+    torch.backends.cudnn.allow_tf32 = config.matmul != "highest"
     net.to(device)
     data = Data(tensors, net.config, device)
     head, tail = data.split_tail(config.tail_share)
@@ -272,6 +279,8 @@ def fit(
             line |= {"steps": len(order), "seconds": time.perf_counter() - started} | diagnostics | clock.read()
             done.history.append(plain(line))
             for rule in rules:
+                if rule in done.best and epoch - done.best[rule]["epoch"] > config.patience:
+                    continue  # it has stopped; only the other rule goes on
                 if line[rule] < done.best.get(rule, {"loss": np.inf})["loss"] - config.min_delta:
                     done.best[rule] = {"loss": line[rule], "epoch": epoch}
                     done.weights[rule] = {

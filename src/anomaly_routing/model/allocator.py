@@ -1,0 +1,32 @@
+"""glibc's memory allocator, told what a training step needs. On other systems nothing happens."""
+
+from __future__ import annotations
+
+import ctypes
+
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # names of glibc's mallopt
+
+
+def tune_allocator() -> None:
+    """Keep freed memory instead of giving 100 MB back and faulting it in again at every step.
+
+    Measured: a training step takes two thirds of the time.
+    """
+    if libc := _glibc():
+        libc.mallopt(MMAP_MAX, 0)
+        libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(TOP_PAD, 256 << 20)
+
+
+def trim() -> None:
+    """Give freed memory back. Between the pieces of a large batch the heap would otherwise grow by fragments."""
+    if libc := _glibc():
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
+    except OSError:
+        return None
