@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from anomaly_routing.files import write_json  # noqa: E402
+from anomaly_routing.model.allocator import tune_allocator  # noqa: E402
 from anomaly_routing.model.config import make_config  # noqa: E402
 from anomaly_routing.model.diagnostics import Clock  # noqa: E402
 from anomaly_routing.model.errors import TrainingError  # noqa: E402
@@ -46,7 +47,6 @@ from anomaly_routing.model.training import (  # noqa: E402
 )
 from anomaly_routing.panel import BURN_IN, Splits  # noqa: E402
 from anomaly_routing.tensors import Tensors  # noqa: E402
-from anomaly_routing.model.allocator import tune_allocator  # noqa: E402
 from anomaly_routing.train import device_name  # noqa: E402
 from benchmarks.model_table import rounded, table  # noqa: E402
 from benchmarks.operations import counts, multiply_accumulates  # noqa: E402
