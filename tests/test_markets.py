@@ -248,7 +248,9 @@ def test_the_real_markets_pipeline_is_that_of_the_root():
         {"calendar": "XNYS", "splits": dict(Splits().__dict__)},
         {"source": "folder", "select": "in_us100", "sectors": [], "events": "paper/events.yaml"},
     )
-    assert read(folder / "params.yaml") == expected
+    own = read(folder / "params.yaml")
+    assert set(own["model"]) == set(expected["model"])  # its trainings are its own: longer, more, on the paper's dates
+    assert own | {"model": {}} == expected | {"model": {}}
 
 
 @pytest.mark.real_data
