@@ -24,7 +24,7 @@ SMALL = {
     "baselines": {"seeds": [0], "epochs": 1, "max_rows": 300},
     "model": {
         "jobs": [{"method": "intended", "seeds": [0]}, {"method": "literal", "seeds": [0]}],
-        "training": {"epochs": 1},
+        "training": {"epochs": 2},
     },
     "scorecard": {"replicates": 200},
 }
