@@ -45,9 +45,9 @@ from anomaly_routing.model.training import (  # noqa: E402
     reconstruction,
     train_epoch,
 )
+from anomaly_routing.packing import device_name  # noqa: E402
 from anomaly_routing.panel import BURN_IN, Splits  # noqa: E402
 from anomaly_routing.tensors import Tensors  # noqa: E402
-from anomaly_routing.train import device_name  # noqa: E402
 from benchmarks.model_table import rounded, table  # noqa: E402
 from benchmarks.operations import counts, multiply_accumulates  # noqa: E402
 
@@ -148,6 +148,8 @@ def random_tensors(stocks: int, sessions: int) -> Tensors:
         group=[str(k) for k in PAPER_GROUPS],
         x=rng.standard_normal((sessions, stocks, len(PAPER_GROUPS)), dtype=np.float32),
         active=np.ones((sessions, stocks), bool),
+        returns=rng.standard_normal((sessions, stocks), dtype=np.float32),
+        log_volume=rng.standard_normal((sessions, stocks), dtype=np.float32),
         prior=prior,
         stress=rng.random((sessions, 4)),
         is_bank=sector == 0,

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import anomaly_routing.detect as detect
+from anomaly_routing.baselines.registry import detectors
 from anomaly_routing.detect import as_run, plan, run_all
 from anomaly_routing.evaluation.protocols import evaluate_daily
 from anomaly_routing.evaluation.summary import over_seeds
@@ -45,17 +46,15 @@ def test_plan_runs_what_can_run_and_says_why_the_rest_cannot(panel, planned):
     assert "epochs" in plan(panel, [0], {"epochs": 1}).set_index("method").loc["vae", "params"].iloc[0]
 
 
-def test_plan_leaves_the_full_model_to_its_own_stage(panel):
-    names, families = ({"intended", "literal"}, {"full model"})
-    default = plan(panel, [0, 1], {})
-    assert not names & set(default["method"]) and not families & set(default["family"])
-    everything = plan(panel, [0, 1], {"epochs": 1}, without=())
-    assert set(everything["method"]) - set(default["method"]) == names
-    rows = everything[everything["method"].isin(names)].set_index("method")
+def test_plan_takes_the_detectors_of_one_stage(panel):
+    default, model = plan(panel, [0, 1], {}), plan(panel, [0, 1], {"epochs": 1}, stage="model")
+    assert set(model["method"]) == {"intended", "literal"} and set(model["family"]) == {"full model"}
+    assert not set(model["method"]) & set(default["method"])
+    assert {detectors()[name].stage for name in default["method"]} == {"baselines"}
+    rows = model.set_index("method")
     assert list(rows.loc["intended", "seed"]) == [0, 1] and rows.loc["literal", "seed"] == 0  # it looks ahead
     assert set(rows["reason"]) == {"the panel has no prior graph, stress indicators or feature groups"}
     assert rows["params"].iloc[0] == {"epochs": 1}
-    assert set(plan(panel, [0], {}, without=("trivial",))["family"]) == {*everything["family"]} - {"trivial"}
 
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(panel, planned, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -152,7 +153,7 @@ def test_a_committed_report_is_that_of_the_present_notebook(report):
                 {k: v for k, v in output.items() if k != "data"} | {"t": output.get("data", {}).get("text/html", "")}
             )
             assert "\\r" not in text
-            assert not any(p in text for p in ("/home/", "/root/", "/tmp/", "/Users/", str(ROOT))), text[:500]
+            assert not re.search(r"/(home|root|tmp|Users)/", text) and str(ROOT) not in text, text[:500]
 
 
 def test_cleaning_removes_what_changes_between_runs():

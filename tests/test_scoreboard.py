@@ -94,6 +94,26 @@ def test_the_scoreboard_reads_the_channels_from_the_stored_run(stored):
     assert table.loc["zscore", "hits"] == 1 and table.loc["intended", "seeds"] == "2-3 (2)"
 
 
+def test_a_second_channel_makes_a_row_of_its_own(tmp_path):
+    """The paper's own model alarms on either of two channels, the rivals on one (A99)."""
+    first = {"paper": {"I": "mean@val"}, "matched": {"I": "mean"}}
+    more = {"paper": {"M": "mpi@val"}, "matched": {"M": "mpi"}}
+    paths = MarketPaths("m", tmp_path)
+    store = RunStore(paths.runs("deep_baselines"))
+    key = RunKey("m", "lstm_ae", "causal", 0, {}, "hash", 1)
+    store.save(key, model_run(channels=first, second_channel=more, family="temporal"))
+    store.mark_current([key])
+    assert list(collect(paths)["label"]) == ["lstm_ae"]
+    runs = collect(paths, second=True)
+    assert list(runs["label"]) == ["lstm_ae", "lstm_ae +MPI"] and list(runs["second"]) == [False, True]
+    methods = evaluate_runs(runs, EVENTS, SPLITS)
+    assert hits(methods["lstm_ae"]["matched"]) == {"a": ("I", 4)}
+    assert hits(methods["lstm_ae +MPI"]["matched"]) == {"a": ("I", 4), "b": ("M", 3)}
+    assert hits(methods["lstm_ae +MPI"]["paper"]) == {"c": ("M", 5), "d": ("M", 1)}
+    assert methods["lstm_ae +MPI"]["variant"] == "+MPI"
+    assert list(by_aggregation(runs, EVENTS, SPLITS)["method"]) == ["lstm_ae"]
+
+
 def test_other_aggregations_are_those_of_the_papers_stop_rule(stored):
     table = by_aggregation(stored, EVENTS, SPLITS).set_index("method")
     assert table.loc["intended", "hits, mean"] == 1 and table.loc["intended", "hits, max"] == 0

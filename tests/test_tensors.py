@@ -65,6 +65,11 @@ def test_round_trip_and_equal_bytes(tensors, tmp_path):
     assert a.read_bytes() == b.read_bytes() == Tensors.load(a).save(tmp_path / "c.npz").read_bytes()
 
 
+def test_the_panel_of_a_file_is_the_panel_that_was_saved(tensors, tmp_path):
+    again = Tensors.load(tensors.save(tmp_path / "tensors.npz")).panel()
+    same(Tensors.from_panel(again, tensors.splits, tensors.market, tensors.data_hash, FEATURES_NUMERICS), tensors)
+
+
 def test_an_interrupted_write_leaves_the_old_file(tensors, tmp_path, monkeypatch):
     path = tensors.save(tmp_path / "tensors.npz")
     before = path.read_bytes()
@@ -126,7 +131,7 @@ def test_sessions_must_be_in_order_and_each_once(tensors, how):
         replace(tensors, sessions=tensors.sessions[order])
 
 
-@pytest.mark.parametrize("name", ["x", "active", "prior", "stress", "is_bank", "group"])
+@pytest.mark.parametrize("name", ["x", "active", "returns", "log_volume", "prior", "stress", "is_bank", "group"])
 def test_a_wrong_shape_is_refused(tensors, name):
     with pytest.raises(ValueError, match=rf"{name} has shape .*, expected .*: run the features stage again"):
         replace(tensors, **{name: getattr(tensors, name)[:-1]})

@@ -80,16 +80,14 @@ def run_key(entry: Entry, mode: str, seed: int, params: dict, market: str, data_
     return RunKey(market, entry.name, mode, seed, config, data_hash, entry.numerics)
 
 
-def plan(
-    panel: Panel, seeds: Iterable[int], params: dict[str, Any], without: Iterable[str] = ("full model",)
-) -> pd.DataFrame:
+def plan(panel: Panel, seeds: Iterable[int], params: dict[str, Any], stage: str = "baselines") -> pd.DataFrame:
     """Every detector, mode and seed that can run on this panel, or the reason why it cannot.
 
     A deterministic detector runs once, as does a mode that looks ahead: it teaches and is not judged. `params` go to
-    each detector that has such a parameter. `without` names families that have a stage of their own.
+    each detector that has such a parameter. Only the detectors of one stage are planned.
     """
     rows, seeds = [], list(seeds)
-    for entry in (e for e in detectors().values() if e.family not in without):
+    for entry in (e for e in detectors().values() if e.stage == stage):
         own = {k: v for k, v in params.items() if k in entry.parameters}
         for mode in entry.modes:
             for seed in seeds if entry.stochastic and not entry.lookahead[mode] else seeds[:1]:

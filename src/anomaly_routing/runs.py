@@ -133,7 +133,7 @@ class RunStore:
     def table(self) -> pd.DataFrame:
         """One row a stored run: its key, tier, device, seconds, bytes and file."""
         rows = []
-        for path in sorted(self.folder.rglob("*.npz")):
+        for path in sorted(self.folder.rglob("[!.]*.npz")):  # a dot: half written
             meta = read_meta(path)
             key, info = meta["key"], meta["info"]
             rows.append(

@@ -27,6 +27,7 @@ class Tensors:
     active : bool [S, N].
     group : category of each feature.
     prior : float32 [N, N] of 0 and 1, zero diagonal (A_prior, SPEC 3).
+    returns, log_volume : float32 [S, N], log return of adj_close and ln(volume), NaN where the stock did not trade.
     stress : float64 [S, 4], raw indicators I1..I4 (SPEC 5.1); NaN where undefined.
     data_hash, features_numerics : what `x` was computed from, and the version of the arithmetic; parts of a run's key.
 
@@ -41,6 +42,8 @@ class Tensors:
     group: list[str]
     x: np.ndarray
     active: np.ndarray
+    returns: np.ndarray
+    log_volume: np.ndarray
     prior: np.ndarray
     stress: np.ndarray
     is_bank: np.ndarray
@@ -68,7 +71,8 @@ class Tensors:
 
     def _check_shapes(self) -> None:
         s, n, f = len(self.sessions), len(self.tickers), len(self.features)
-        shapes = {"x": (s, n, f), "active": (s, n), "prior": (n, n), "stress": (s, 4), "is_bank": (n,), "group": (f,)}
+        shapes = {"x": (s, n, f), "prior": (n, n), "stress": (s, 4), "is_bank": (n,), "group": (f,)}
+        shapes |= {name: (s, n) for name in ("active", "returns", "log_volume")}
         for name, shape in shapes.items():
             if (got := np.shape(getattr(self, name))) != shape:
                 raise ValueError(f"{name} has shape {got}, expected {shape}: {AGAIN}")
@@ -133,12 +137,31 @@ class Tensors:
             group=panel.group,
             x=panel.x.astype(np.float32, copy=False),
             active=panel.active,
+            returns=panel.returns.astype(np.float32),
+            log_volume=panel.log_volume.astype(np.float32),
             prior=panel.prior.astype(np.float32, copy=False),
             stress=panel.stress,
             is_bank=panel.is_bank,
             splits=splits,
             data_hash=data_hash,
             features_numerics=features_numerics,
+        )
+
+    def panel(self) -> Panel:
+        """The market as a detector sees it; without sectors and benchmarks, which the file does not hold."""
+        return Panel(
+            sessions=self.sessions,
+            tickers=self.tickers,
+            features=self.features,
+            x=self.x,
+            active=self.active,
+            returns=self.returns.astype(np.float64),
+            log_volume=self.log_volume.astype(np.float64),
+            sector=np.full(len(self.tickers), ""),
+            is_bank=self.is_bank,
+            group=self.group,
+            prior=self.prior,
+            stress=self.stress,
         )
 
     def save(self, path: str | Path) -> Path:
@@ -173,5 +196,5 @@ class Tensors:
             raise ValueError(f"{path}: {error}") from error
 
 
-ARRAYS = ("x", "active", "prior", "stress", "is_bank")
+ARRAYS = ("x", "active", "returns", "log_volume", "prior", "stress", "is_bank")
 NAMES = ("tickers", "features", "group")

@@ -1,4 +1,6 @@
-"""One training of the full model into the run store: `python -m anomaly_routing.train --market us100 --seed 0`.
+"""One training into the run store: `python -m anomaly_routing.train --market us100 --method intended --seed 0`.
+
+`--method` is a preset of the full model or a neural baseline of the registry.
 
 Needs torch, numpy, pandas, tqdm and safetensors, and the market's tensor file that notebook 02 writes; so it runs on a
 GPU machine that has nothing else: `PYTHONPATH=src python -m anomaly_routing.train ...`. A run that the store has is not
@@ -30,18 +32,22 @@ from anomaly_routing.model.network import Network
 from anomaly_routing.model.outcome import Outcome, learned_graphs, outcome
 from anomaly_routing.model.pressure_index import COMPONENTS, alert_cuts, alert_levels, market_weights
 from anomaly_routing.model.training import STOP_RULES, TrainingConfig, choose_device, fit, make_training
+from anomaly_routing.packing import device_name, kept_sessions, shortened
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import Run, RunKey, RunStore
 from anomaly_routing.tensors import Tensors
+from anomaly_routing.train_baseline import baseline_key, train_baseline, trainable
 
 MODEL_NUMERICS = 1  # raised by hand when the arithmetic of the network, its training or its scores changes
-PAST = 250  # training sessions before the validation split that the matched budget looks back on (SPEC 9.6)
 TITLE = {"intended": "Full model, printed prose", "literal": "Full model, printed equations"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training. `overrides` are keys of ModelConfig, `training` of TrainingConfig; `variant` is their name."""
+    """One training. `overrides` are keys of ModelConfig, `training` of TrainingConfig; `variant` is their name.
+
+    Of a baseline, both are parameters of its class, and there is no variant.
+    """
 
     method: str = "intended"
     variant: str = "full"
@@ -55,7 +61,9 @@ class Job:
         return f"{self.method}{'' if self.variant == 'full' else ' ' + self.variant}, seed {self.seed}"
 
     def key(self, tensors: Tensors) -> RunKey:
-        """What identifies the run; raises ValueError for an unknown preset or key, before anything is trained."""
+        """What identifies the run; raises ValueError for an unknown method or key, before anything is trained."""
+        if self.method not in PRESETS:
+            return baseline_key(self.method, self.seed, self.training | self.overrides, tensors)
         config = {
             "model": asdict(make_config(self.method, **self.overrides)),
             "training": asdict(make_training(**self.training)),
@@ -103,6 +111,12 @@ def train_one(
     scratch : folder for the state of an unfinished training. keep : None keeps daily series alone.
     """
     key = job.key(tensors)
+    if job.method not in PRESETS:
+        params = job.training | job.overrides
+        return train_baseline(
+            tensors, job.method, job.seed, params, store,
+            device=device, tier=tier, keep_stocks=keep is not None, label=job.name,
+        )  # fmt: skip
     state = scratch / f"{Path(key.filename).stem}.safetensors"
     if key in store:
         _tidy(state, store)
@@ -157,7 +171,7 @@ def as_run(
     columns: dict[str, np.ndarray] = {}
     for rule, ending in (("tail", ""), ("val", "@val")):
         columns |= {f"{name}{ending}": series for name, series in _daily(tensors, outcomes[rule], rule).items()}
-    used = np.ones(len(sessions), bool) if keep_stocks else _reach_back(evaluated, PAST)
+    used = kept_sessions(evaluated, keep_stocks)
     kept = evaluated & keep_stocks
     return Run(
         score=tail.score[kept],
@@ -167,12 +181,6 @@ def as_run(
         info=info,
         extras=extras,
     )
-
-
-def shortened(values: Any) -> Any:
-    """Rounded to 16 significant bits, within 2e-5 of the value: the bits below do not compress and say nothing."""
-    mantissa, exponent = np.frexp(values)
-    return np.ldexp(np.round(mantissa * 2**16) / 2**16, exponent)
 
 
 def _daily(tensors: Tensors, found: Outcome, rule: str) -> dict[str, np.ndarray]:
@@ -194,15 +202,10 @@ def _daily(tensors: Tensors, found: Outcome, rule: str) -> dict[str, np.ndarray]
     return series
 
 
-def _reach_back(evaluated: np.ndarray, past: int) -> np.ndarray:
-    first = int(np.argmax(evaluated))
-    used = evaluated.copy()
-    used[max(0, first - past) : first] = True
-    return used
-
-
 def _extras(net: Network, tensors: Tensors, found: Outcome, keep: Keep, device: torch.device) -> dict[str, Any]:
     """Routing and expert errors on the days to keep, learned graphs on a few; float16."""
+    if not np.isin(keep.days, found.rows).all():
+        raise ValueError("days to keep must be scored sessions of the tensors: from the first full window on")
     at = np.searchsorted(found.rows, keep.days)
     graphs = learned_graphs(net, tensors, keep.graphs, device)
     return {
@@ -218,6 +221,7 @@ def _info(
     job: Job, net: Network, fitted: Fitted, outcomes: dict[str, Outcome], training: TrainingConfig
 ) -> dict[str, Any]:
     epochs = len(fitted.history)
+    waited = epochs - 1 - max(best["epoch"] for best in fitted.best.values())
     return {
         "family": "full model",
         "title": TITLE[job.method] + ("" if job.variant == "full" else f", {job.variant}"),
@@ -229,7 +233,7 @@ def _info(
             "matched": {"I": "mean", "M": "mpi"},
         },
         "epochs": epochs,
-        "stopped": "cap" if epochs == training.epochs else "patience",
+        "stopped": "patience" if waited >= training.patience else "cap",
         "best": fitted.best,
         "parameters": sum(net.parameters_by_module().values()),
         "history": json.loads(json.dumps(fitted.history), parse_float=lambda digits: float(f"{float(digits):.8g}")),
@@ -237,21 +241,18 @@ def _info(
     } | {f"{name}_{rule}": getattr(outcomes[rule], name) for name in ("theta_s", "mu", "sigma") for rule in STOP_RULES}
 
 
-def device_name(device: torch.device) -> str:
-    """`cpu`, or the GPU's own name."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--market", required=True)
-    parser.add_argument("--method", default="intended", choices=list(PRESETS))
+    parser.add_argument("--method", default="intended", choices=[*PRESETS, *trainable()])
     parser.add_argument("--variant", default="full", help="a name for --set")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="keys of ModelConfig to change")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="keys of ModelConfig, or of the baseline"
+    )
     parser.add_argument("--training", nargs="*", default=[], metavar="KEY=VALUE", help="the same of TrainingConfig")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--epochs", type=int, default=TrainingConfig.epochs, help="cap")
+    parser.add_argument("--epochs", type=int, help="cap; default: the method's own")
     parser.add_argument("--tier", default="gpu", help="recorded with the run")
     parser.add_argument("--tensors", type=Path, help="default: data/interim/<market>/tensors.npz")
     parser.add_argument("--out", type=Path, help="run store; default: reports/<market>/runs/model")
@@ -263,7 +264,7 @@ def main(argv: list[str] | None = None) -> None:
         tensors = Tensors.load(args.tensors or paths.interim / "tensors.npz")
         if tensors.market != args.market:
             raise ValueError(f"the tensor file is of market {tensors.market}, not {args.market}: name the right one")
-        settings = {"epochs": args.epochs} | dict(map(_setting, args.training))
+        settings = ({"epochs": args.epochs} if args.epochs else {}) | dict(map(_setting, args.training))
         job = Job(args.method, args.variant, args.seed, dict(map(_setting, args.set)), settings)
         store = RunStore(args.out or paths.runs("model"))
         scratch = (args.out or paths.interim) / "unfinished"

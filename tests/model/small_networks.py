@@ -134,6 +134,7 @@ def small_tensors(seed: int = 0, stocks: int = 7) -> Tensors:
     prior = np.triu(rng.random((stocks, stocks)) < 0.4, 1).astype(np.float32)
     stress = rng.gamma(2.0, size=(sessions, 4))
     stress[:10] = np.nan
+    traded = np.where(active, 1.0, np.nan)[..., None] * rng.normal(size=(sessions, stocks, 2))
     days = pd.bdate_range("2020-01-01", periods=sessions)
     ends = np.cumsum([BURN_IN, TRAINED, VALIDATED, TESTED]) - 1
     return Tensors(
@@ -144,6 +145,8 @@ def small_tensors(seed: int = 0, stocks: int = 7) -> Tensors:
         group=["shock"] * 2 + ["liquidity"] * 2 + ["contagion"] * 2 + ["momentum"] * 2,
         x=x,
         active=active,
+        returns=traded[..., 0].astype(np.float32),
+        log_volume=traded[..., 1].astype(np.float32),
         prior=prior + prior.T,
         stress=stress,
         is_bank=np.isin(np.arange(stocks), [1, 2]),

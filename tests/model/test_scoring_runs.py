@@ -11,16 +11,17 @@ import torch
 from safetensors import safe_open
 from small_networks import PRESETS, SMALL, TESTED, TRAINED, VALIDATED, altered, small_network, small_tensors
 
-from anomaly_routing import train
+from anomaly_routing import packing, train
 from anomaly_routing.model import training
 from anomaly_routing.model.checkpoints import load_checkpoint, rounded, save_checkpoint
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.outcome import Outcome, learned_graphs, outcome
 from anomaly_routing.model.training import Data, TrainingConfig
+from anomaly_routing.packing import shortened
 from anomaly_routing.panel import BURN_IN, Splits
 from anomaly_routing.runs import MAX_BYTES, Run, RunKey, RunStore, read_meta
 from anomaly_routing.tensors import Tensors
-from anomaly_routing.train import Job, Keep, as_run, shortened, train_one
+from anomaly_routing.train import Job, Keep, as_run, train_one
 from tests.oracles import pressure_oracle as oracle
 
 CPU = torch.device("cpu")
@@ -128,7 +129,7 @@ def test_no_daily_series_of_intended_sees_later_sessions(tensors):
         assert len(moved(before, after, t)) == 0
         assert np.mean(~np.isclose(before[t + 1 :], after[t + 1 :], rtol=1e-3)) > 0.5
         end = ROWS[t] + 1
-        cut = {name: getattr(tensors, name)[:end] for name in ("sessions", "x", "active", "stress")}
+        cut = {name: getattr(tensors, name)[:end] for name in ("sessions", "x", "active", "returns", "log_volume", "stress")}
         splits = replace(tensors.splits, test_end=f"{tensors.sessions[end - 1]:%Y-%m-%d}")
         assert len(moved(before, daily(replace(tensors, **cut, splits=splits), "intended"), t)) == 0
 
@@ -204,11 +205,11 @@ def test_which_sessions_are_kept(packed, tensors, monkeypatch):
     outcomes, run = packed
     pd.testing.assert_index_equal(run.score_sessions, tensors.sessions[ROWS[TRAINED:]])
     np.testing.assert_array_equal(run.score, outcomes["tail"].score[TRAINED:])
-    monkeypatch.setattr(train, "PAST", 12)
+    monkeypatch.setattr(packing, "PAST", 12)
     small = as_run(tensors, outcomes, {}, False, {})
     pd.testing.assert_frame_equal(small.daily, run.daily.iloc[TRAINED - 12 :])
     assert small.score.shape == (0, 7) and len(small.score_sessions) == 0
-    monkeypatch.setattr(train, "PAST", 5000)
+    monkeypatch.setattr(packing, "PAST", 5000)
     assert len(as_run(tensors, outcomes, {}, False, {}).daily) == len(ROWS)
 
 
@@ -216,7 +217,7 @@ def test_the_past_is_that_of_the_matched_budget():
     """SPEC 9.6: 250 sessions before any that is judged."""
     from anomaly_routing.evaluation.thresholds import HISTORY
 
-    assert train.PAST == HISTORY
+    assert packing.PAST == HISTORY
 
 
 def test_shortened_series():
@@ -243,6 +244,8 @@ def test_a_full_size_run_fits_into_git(tmp_path):
         group=["g"],
         x=np.zeros((len(sessions), stocks, 1), np.float32),
         active=np.ones((len(sessions), stocks), bool),
+        returns=np.zeros((len(sessions), stocks), np.float32),
+        log_volume=np.zeros((len(sessions), stocks), np.float32),
         prior=np.zeros((stocks, stocks), np.float32),
         stress=np.zeros((len(sessions), 4)),
         is_bank=np.arange(stocks) < 29,

@@ -11,7 +11,8 @@ A detector has `fit(panel, train_mask) -> self` and `decision_function(panel) ->
         def decision_function(self, panel): ...
 
 A field `seed` marks it as stochastic, a field `mode` receives the mode. Nothing else needs to know of the file.
-Every file is imported when the list is made, so a heavy library (torch) is imported inside `fit`.
+Every file is imported when the list is made, so a library of its own (pyod, statsmodels) is imported inside `fit`.
+A neural detector inherits `baselines.deep.DeepDetector` and brings a network.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Detector(Protocol):
 class Entry:
     """A registered detector.
 
+    stage : of dvc.yaml, whose notebook runs it.
     lookahead : for each mode, whether a score at t may depend on sessions after t.
     numerics : raised by hand when the arithmetic changes, so that stored runs of another meaning are not reused.
     reveals : whose rows could be read back from the scores, "" (nobody's), "stocks" or "market": such scores are not
@@ -50,6 +52,7 @@ class Entry:
 
     name: str
     family: str
+    stage: str
     title: str
     reference: str
     modes: tuple[str, ...]
@@ -85,6 +88,7 @@ def register(
     family: str,
     title: str,
     reference: str,
+    stage: str = "baselines",
     modes: Iterable[str] = ("causal",),
     lookahead: Iterable[str] = ("chapter",),
     numerics: int = 1,
@@ -104,7 +108,7 @@ def register(
             raise ValueError(f"two detectors are called {name!r}: {_origin(known.factory)} and {_origin(factory)}")
         looks = {mode: mode in tuple(lookahead) for mode in modes}
         _ENTRIES[name] = Entry(
-            name, family, title, reference, tuple(modes), looks, numerics, reveals, tuple(requires), factory
+            name, family, stage, title, reference, tuple(modes), looks, numerics, reveals, tuple(requires), factory
         )
         return factory
 

@@ -20,7 +20,8 @@ FAMILY = "full model"
 REFERENCE = "the paper, section 3"
 
 
-@register("intended", family=FAMILY, title="Full model, printed prose", reference=REFERENCE, requires=["graph"])
+@register("intended", family=FAMILY, stage="model", title="Full model, printed prose", reference=REFERENCE,
+          requires=["graph"])  # fmt: skip
 @dataclass
 class Intended:
     """Preset `intended`. `overrides` are keys of ModelConfig, `training` of TrainingConfig."""
@@ -71,8 +72,8 @@ class Intended:
         return Tensors.from_panel(panel, splits, market="panel", data_hash="", features_numerics=0)
 
 
-@register("literal", family=FAMILY, title="Full model, printed equations", reference=REFERENCE, requires=["graph"],
-          modes=["printed"], lookahead=["printed"])  # fmt: skip
+@register("literal", family=FAMILY, stage="model", title="Full model, printed equations", reference=REFERENCE,
+          requires=["graph"], modes=["printed"], lookahead=["printed"])  # fmt: skip
 @dataclass
 class Literal(Intended):
     """Preset `literal`: a score depends on the other sessions of its block of 32, later ones too (A64)."""

@@ -17,6 +17,30 @@ from anomaly_routing.model.scoring import Decoders, aggregate
 PAPER_GROUPS = (0,) * 6 + (1,) * 8 + (2,) * 7 + (3,) * 8  # the paper's 29 features in their order
 Mark = Callable[[str, Tensor], None]
 MODULES = ("encoder", "graph", "experts", "decoders")  # Modules 1 to 4
+FIELDS = {  # field of Output -> (module, equations of the paper, what it is)
+    "h_temp": ("1 encoder", "18-25", "BiLSTM, attention over the 20 steps, pooling"),
+    "h_spat": ("1 encoder", "26-28", "graph convolution over the prior graph"),
+    "cross_weights": ("1 encoder", "29", "attention of the window on the peers"),
+    "z": ("1 encoder", "30", "both, side by side"),
+    "context": ("1 encoder", "31", "what the peers answered"),
+    "psi": ("2 dynamic graph", "4, 32", "market stress"),
+    "source_weights": ("2 dynamic graph", "35", "temporal, context, prior"),
+    "similarity": ("2 dynamic graph", "33-37", "three sources, gated by the edge network"),
+    "learned": ("2 dynamic graph", "38", "the strongest edges"),
+    "alpha": ("2 dynamic graph", "7, 39", "share of the prior"),
+    "fused": ("2 dynamic graph", "8, 40", "prior and learned graph"),
+    "z_final": ("2 dynamic graph", "9, 41", "refined by attention over the fused graph"),
+    "category_signal": ("3 experts", "10, 42", "mean absolute feature of each category"),
+    "tau": ("3 experts", "45", "temperature of the gate"),
+    "routing": ("3 experts", "11, 43-46", "weights of the four experts"),
+    "expert_error": ("3 experts", "12, 47-49", "what each expert fails to rebuild"),
+    "rebuilt": ("3 experts", "48", "the features as the experts rebuild them"),
+    "moe_error": ("3 experts", "13, 50", "weighted error"),
+    "latent": ("3 experts", "13", "weighted code"),
+    "horizon_error": ("4 scoring", "14, 51", "errors over the last 1, 3, 5 sessions"),
+    "rec_error": ("4 scoring", "52", "their weighted mean"),
+    "error": ("4 scoring", "53", "E: experts and reconstruction"),
+}
 
 
 @dataclass(frozen=True)
