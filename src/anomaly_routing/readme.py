@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from anomaly_routing.files import read_json, replacing
@@ -25,47 +26,53 @@ MARKETS = ("us100", "simulated")  # in the order of the README
 TITLES = {"us100": "100 US stocks, real prices", "simulated": "simulated market"}
 
 
-def headline(metrics: dict[str, Any]) -> str:
-    """What the counts say, and a table, for one market from its metrics.json; without the chapter's own modes."""
+def headline(metrics: dict[str, Any], table: pd.DataFrame) -> str:
+    """What the counts say, and Table 1 redone, for one market from its metrics.json and table1.csv."""
     methods = {name: m for name, m in metrics["methods"].items() if m["variant"] in PLAIN}
-    ranked = sorted(methods, key=lambda name: -(methods[name]["paper"]["ap"] or 0))
-    market, seeds = metrics["market"], max(m["n_seeds"] for m in methods.values())
+    market = metrics["market"]
     tiers, devices = ("/".join(sorted({m[key] for m in methods.values()})) for key in ("tier", "device"))
     draw = "" if metrics.get("market_seed") is None else f"; one draw, market seed {metrics['market_seed']}"
+    claimed = market == "us100"  # the paper's counts are of that market
+    heads = (["Table 1"] if claimed else []) + ["method (seeds)"] + (["the paper's hits"] if claimed else [])
+    heads += ["our hits", "95%", "by chance", "p", "alarm days", "with a second channel"]
+    heads += ["matched: test hits", "p", "p, March once", "alarm days"]
+    heads += (["the paper's lead"] if claimed else []) + ["our lead", "seconds"]
     lines = [
         f"**{TITLES.get(market, market)}** (`{market}`{draw}; {metrics['n_events']} events, "
-        f"{metrics['test_sessions']} test sessions; the median of {seeds} seeds where a method is random; "
-        f"tier {tiers}, {devices}). {_verdict(methods)}",
+        f"{metrics['test_sessions']} test sessions; tier {tiers}, {devices}). {_verdict(methods)}",
         "",
-        "| detector | hits | by chance | p | test hits | p | p, March 2023 once | alarm days "
-        "| matched: test hits | p | p, March once | alarm days | validation hits, flagged | AUC | AP |",
-        "|" + "---|" * 15,
+        "| " + " | ".join(heads) + " |",
+        "|" + "---|" * len(heads),
     ]
-    if market == "us100":
-        claim = metrics["paper_claim"]
-        lines.append(
-            f"| *the paper's model, as claimed* | *{claim['hits']} / {claim['n_events']}* | *not given* | | | | "
-            f"| *not given* | | | | | *{claim['status']}* | | |"
-        )
-    for name in ranked:
-        paper, matched = methods[name]["paper"], methods[name]["matched"]
-        cells = [_shown(name, methods[name])]
-        cells += [_hits(paper), _number(paper["expected_hits_by_chance"]), _p(paper["chance_p"]), *_test(paper)]
-        cells += [*_test(matched), _flagged(matched)]
-        cells += [_number(paper["auc"], 2), _number(paper["ap"], 2)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(_line(row, claimed) for row in table.to_dict("records"))])
 
 
-def _shown(name: str, method: dict[str, Any]) -> str:
+def _line(row: dict[str, Any], claimed: bool) -> str:
+    """One row of Table 1 redone, as Markdown."""
+    row = {key: None if pd.isna(value) else value for key, value in row.items()}
+    paper = [f"{row['the paper: hits']:.0f}" if row["the paper: hits"] is not None else ""] if claimed else []
+    lead = [_number(row["the paper: lead"])] if claimed else []
+    first = [row["row of the paper"] or ""] if claimed else []
+    if row["status"] != "run":
+        return "| " + " | ".join([*first, row["method"], *paper, "not run", *[""] * 9, *lead, "", ""]) + " |"
+    seeds = row["lowest seed"], row["highest seed"]
+    spread = f" ({seeds[0]:.0f}-{seeds[1]:.0f})" if row["n_seeds"] > 1 else ""
+    cells = [*first, _shown(row), *paper, f"{row['paper: hits']:.0f} / {row['paper: of']:.0f}{spread}"]
+    cells += [f"{row['paper: 95% low']:.0f}-{row['paper: 95% high']:.0f}", _number(row["paper: by chance"])]
+    cells += [_p(row["paper: p"]), _percent(row["paper: alarm days"])]
+    second = row.get("paper +MPI: hits")
+    cells += ["" if second is None else f"{second:.0f} (chance {_number(row['paper +MPI: by chance'])})"]
+    cells += [f"{row['matched: test hits']:.0f} / {row['matched: of test']:.0f}", _p(row["matched: p, test"])]
+    cells += [_p(row["matched: p, test, March 2023 once"]), _percent(row["matched: alarm days"]), *lead]
+    return "| " + " | ".join([*cells, _number(row["paper: lead"]), _number(row.get("seconds"), 0)]) + " |"
+
+
+def _shown(row: dict[str, Any]) -> str:
     """Trivial detectors in italics; the paper's model, as we built and trained it, in bold."""
-    if method["family"] == "trivial":
-        return f"*{name}*"
-    if method["family"] == "full model":
-        return f"**{name}, {method['n_seeds']} seed{'s' * (method['n_seeds'] > 1)}**" + (
-            " (its scores use later days)" if method["lookahead"] else ""
-        )
-    return name
+    name = f"{row['method']} ({row['n_seeds']:.0f})"
+    if row["family"] == "full model":
+        return f"**{name}**" + (", its scores use later days" if row["look-ahead"] == "yes" else "")
+    return f"*{name}*" if row["family"] == "trivial" else name
 
 
 def _verdict(methods: dict[str, Any]) -> str:
@@ -86,25 +93,8 @@ def _verdict(methods: dict[str, Any]) -> str:
     )
 
 
-def _test(line: dict[str, Any]) -> list[str]:
-    collapsed = line["chance_p_test_march_collapsed"]
-    hits = f"{line['hits_test']:.0f} / {line['n_events_test']:.0f}"
-    return [hits, _p(line["chance_p_test"]), _p(collapsed), _percent(line["alarm_rate_test"])]
-
-
-def _flagged(line: dict[str, Any]) -> str:
-    """Validation events under the matched budget: its past reaches into training, so the alarm days stand beside."""
-    if not line["n_events_val"]:
-        return ""
-    return f"{line['hits_val']:.0f} / {line['n_events_val']:.0f} at {_percent(line['alarm_rate_val'])} alarm days"
-
-
 def _below(p: float | None) -> bool:
     return p is not None and p < 0.05
-
-
-def _hits(line: dict[str, Any]) -> str:
-    return f"{line['hits']:.0f} / {line['n_events']:.0f}"
 
 
 def _number(value: float | None, digits: int = 1) -> str:
@@ -139,10 +129,16 @@ def times(measured: dict[str, Any], root: Path) -> str:
     return "\n".join(lines)
 
 
+def read_table1(reports: Path) -> pd.DataFrame:
+    """`tables/table1.csv` of a market; a method called `null` is a name, not a missing value."""
+    return pd.read_csv(reports / "tables" / "table1.csv", keep_default_na=False, na_values=[""])
+
+
 def with_headline(text: str, root: Path) -> str:
     """README text with the tables of all markets that have a metrics.json, and the times if they were measured."""
-    files = [root / "reports" / market / "metrics.json" for market in MARKETS]
-    text = _between(text, START, END, "\n\n".join(headline(read_json(path)) for path in files if path.exists()))
+    folders = [root / "reports" / market for market in MARKETS]
+    made = [headline(read_json(f / "metrics.json"), read_table1(f)) for f in folders if (f / "metrics.json").exists()]
+    text = _between(text, START, END, "\n\n".join(made))
     measured = root / "benchmarks" / "measured.json"
     return _between(text, TIMES_START, TIMES_END, times(read_json(measured), root)) if measured.exists() else text
 

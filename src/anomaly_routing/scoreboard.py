@@ -47,14 +47,13 @@ def evaluate_run(
     """Both protocols' lines of one run, each on its own `channels`."""
     if not run.info.get("channels"):
         return evaluate_daily(run.daily[channel], events, splits=splits)
-    return {
-        p: evaluate_daily(channels(run, p, second=second), events, splits=splits)[p] for p in ("paper", "matched")
-    }
+    return {p: evaluate_daily(channels(run, p, second=second), events, splits=splits)[p] for p in ("paper", "matched")}
 
 
 def collect(paths: MarketPaths, second: bool = False) -> pd.DataFrame:
-    """One row a current run of any stage: label, seed, what its `info` says, and the file. With `second`, a run that has
-    a second alarm channel to offer stands in two rows, the other one called `... +MPI` and marked.
+    """One row a current run of any stage: label, seed, what its `info` says, and the file.
+
+    With `second`, a run that has a second alarm channel to offer stands in two rows, one called `... +MPI` and marked.
 
     Raises FileNotFoundError without any run and ValueError when runs come from different data.
     """
@@ -84,9 +83,7 @@ def evaluate_runs(runs: pd.DataFrame, events: pd.DataFrame, splits: Splits, chan
     methods = {}
     for name, group in tqdm(runs.groupby("label", sort=False), desc="methods", unit="method"):
         group = group.sort_values("seed")
-        results = [
-            evaluate_run(read_run(run.path), events, splits, channel, run.second) for run in group.itertuples()
-        ]
+        results = [evaluate_run(read_run(run.path), events, splits, channel, run.second) for run in group.itertuples()]
         seeds, first = [int(s) for s in group["seed"]], group.iloc[0]
         methods[name] = over_seeds(results, seeds) | {
             "n_seeds": len(results),

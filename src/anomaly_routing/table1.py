@@ -43,15 +43,15 @@ def _row(
     line = {
         "row of the paper": row,
         "method": method,
-        "paper: hits": claims.get(f"{claim}.hits"),
-        "paper: lead": claims.get(f"{claim}.lead"),
+        "the paper: hits": claims.get(f"{claim}.hits"),
+        "the paper: lead": claims.get(f"{claim}.lead"),
         "status": "run" if method in methods else NOT_RUN,
     }
     found, second = methods.get(method), methods.get(f"{method} +MPI")
     if found is None:
         return line
     hits = found["paper"]["per_seed"]["hits"]
-    line |= {k: found[k] for k in ("n_seeds", "tier", "device")}
+    line |= {k: found[k] for k in ("family", "n_seeds", "tier", "device")}
     line |= {"look-ahead": "yes" if found["lookahead"] else "", "lowest seed": min(hits), "highest seed": max(hits)}
     for protocol in ("paper", "matched"):
         line |= {f"{protocol}: {name}": found[protocol][key] for name, key in COLUMNS.items()}

@@ -264,7 +264,7 @@ def main(argv: list[str] | None = None) -> None:
         tensors = Tensors.load(args.tensors or paths.interim / "tensors.npz")
         if tensors.market != args.market:
             raise ValueError(f"the tensor file is of market {tensors.market}, not {args.market}: name the right one")
-        settings = ({"epochs": args.epochs} if args.epochs else {}) | dict(map(_setting, args.training))
+        settings = ({"epochs": args.epochs} if args.epochs is not None else {}) | dict(map(_setting, args.training))
         job = Job(args.method, args.variant, args.seed, dict(map(_setting, args.set)), settings)
         store = RunStore(args.out or paths.runs("model"))
         scratch = (args.out or paths.interim) / "unfinished"

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from anomaly_routing.baselines.deep import DeepDetector, summary
-from anomaly_routing.baselines.registry import Entry, create, detectors
+from anomaly_routing.baselines.deep import DEEP_MODULES, DeepDetector, summary
+from anomaly_routing.baselines.registry import Entry, detectors
 from anomaly_routing.evaluation.aggregate import daily_statistic
 from anomaly_routing.model.config import make_config
 from anomaly_routing.model.pressure_index import WEIGHTS, components, theta
@@ -30,8 +30,8 @@ GENERIC = 3  # components of the pressure index that need scores alone: breadth,
 
 
 def trainable() -> dict[str, Entry]:
-    """The neural baselines of the registry, by name."""
-    return {name: entry for name, entry in detectors().items() if entry.stage == "deep_baselines"}
+    """The neural baselines of the registry, by name; nothing else is imported for them."""
+    return {name: entry for name, entry in detectors(DEEP_MODULES).items() if entry.stage == "deep_baselines"}
 
 
 def baseline_key(method: str, seed: int, params: dict[str, Any], tensors: Tensors) -> RunKey:
@@ -58,7 +58,7 @@ def train_baseline(
     entry, panel = trainable()[method], tensors.panel()
     if lack := entry.missing(panel):
         raise ValueError(f"{method} cannot run on {tensors.market}: {lack}")
-    detector = create(method, seed=seed, **{"device": device} | params)
+    detector = entry.factory(seed=seed, **{"device": device} | params)
     started = time.perf_counter()
     detector.fit(panel, tensors.train, tensors.val, label)
     fitted = time.perf_counter()
@@ -120,7 +120,7 @@ def as_run(tensors: Tensors, raw: dict[str, np.ndarray], info: dict[str, Any], k
 
 
 def generic_pressure(score: np.ndarray, active: np.ndarray, cut: float) -> np.ndarray:
-    """Breadth, intensity and dispersion of the scores [S, N], weighted as in the pressure index; [S] (SPEC 13)."""
+    """Breadth, intensity and dispersion (twice the SD) of scores [S, N], weighted as in the index; [S] (SPEC 13)."""
     no_routing = np.zeros((*score.shape, 1))
     parts = components(score, active, no_routing, np.zeros(len(score)), cut, make_config("intended"))[:, :GENERIC]
     weights = np.array(WEIGHTS[:GENERIC])

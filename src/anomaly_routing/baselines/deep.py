@@ -20,7 +20,7 @@ from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.training import TrainingConfig, choose_device, chunks
 from anomaly_routing.panel import Panel
 
-DEEP_FAMILIES = ("temporal", "static graph", "dynamic graph", "memory stream", "metric learning", "density")
+DEEP_MODULES = ("temporal", "static_graph", "dynamic_graph", "density", "metric_learning", "streaming.memstream")
 
 
 class Batch(NamedTuple):

@@ -115,11 +115,16 @@ def register(
     return add
 
 
-def detectors() -> dict[str, Entry]:
-    """Every detector found in the modules under `anomaly_routing.baselines`, and the model; by family, then by name."""
+def detectors(below: tuple[str, ...] = ("",)) -> dict[str, Entry]:
+    """Every detector found in the modules under `anomaly_routing.baselines`, and the model; by family, then by name.
+
+    below : import the modules whose name begins so and no others, as in ("temporal", "streaming.memstream"): what else
+        is installed then does not matter.
+    """
     package = importlib.import_module(__package__)
     for module in pkgutil.walk_packages(package.__path__, prefix=package.__name__ + "."):
-        importlib.import_module(module.name)
+        if module.name.removeprefix(package.__name__ + ".").startswith(below):
+            importlib.import_module(module.name)
     importlib.import_module("anomaly_routing.model.detector")
     return {entry.name: entry for entry in sorted(_ENTRIES.values(), key=lambda entry: (entry.family, entry.name))}
 
