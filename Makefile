@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS = 1
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce us100 market test lint bench readme prune fresh lock hooks
+.PHONY: help setup reproduce us100 market test lint bench peers readme prune fresh lock hooks
 
 help:  ## this list
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ lint: setup  ## ruff, and notebooks stored without outputs
 
 bench: setup  ## speed and memory, as ratios with medians
 	python benchmarks/bench.py
+
+peers: setup  ## each neural detector on its authors' data, into reports/peers.json; PEERS=<folder>
+	@test -n "$(PEERS)" || { echo "say PEERS=<folder with cora.npz, memstream_syn.npz and smap_p1.npz>"; exit 2; }
+	python -m benchmarks.peers --data "$(PEERS)"
 
 readme: setup  ## write the headline table into README.md from the reports
 	python -m anomaly_routing.readme

@@ -17,6 +17,7 @@ from anomaly_routing.paths import MarketPaths
 from anomaly_routing.readme import END, START, TIMES_END, TIMES_START, headline, with_headline
 from anomaly_routing.runs import RunStore, read_meta, read_run
 from anomaly_routing.scoreboard import board, by_aggregation, collect, evaluate_runs
+from anomaly_routing.table1 import table1
 from tests.conftest import ROOT
 from tests.markets import random_prices, universe
 
@@ -219,13 +220,35 @@ def test_the_median_seed_speaks_for_all():
 
 
 def test_headline_is_made_from_metrics(scored):
-    metrics = {
-        "market": "m", "n_events": 3, "test_sessions": 100, "methods": scored[3],
-        "paper_claim": {"hits": 12, "n_events": 13, "status": "not run"},
-    }  # fmt: skip
-    text = headline(metrics)
-    assert "| *null* | 0 / 3 |" in text and "zscore [chapter]" not in text
-    assert "as claimed" not in text and "as claimed" in headline(metrics | {"market": "us100"})
+    methods = scored[3]
+    metrics = {"market": "m", "n_events": 3, "test_sessions": 100, "methods": methods}
+    claims = {"T1.lstm_ae.hits": 6, "T1.lstm_ae.lead": 1.5}
+    table = table1(methods, claims, {"random": {"seconds": 12.3}})
+    text = headline(metrics, table)
+    assert "| *null (1)* | 0 / 3 |" in text and "zscore" not in text
+    assert "| lstm_ae | not run |" in text and "| LSTM-AE |" not in text
+    claimed = headline(metrics | {"market": "us100"}, table)
+    assert "| LSTM-AE | lstm_ae | 6 | not run |" in claimed
+    widths = {line.count("|") for line in claimed.splitlines() if line.startswith("|")}
+    assert len(widths) == 1 and len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+
+
+def test_table_one_has_the_papers_rows_in_their_order_and_says_what_was_not_run(scored):
+    methods = scored[3]
+    table = table1(methods, {"T1.ours.hits": 12}, {"random": {"seconds": 12.3}})
+    rows = [row for row in table["row of the paper"] if row]
+    assert rows[0] == "LSTM-AE" and rows.count("GHRN") == rows.count("Full model") == 2 and len(set(rows)) == 12
+    assert set(table.loc[table["status"] == "not run", "method"]) == set(table["method"]) - set(methods)
+    line = table.set_index("method").loc["random"]
+    assert line["seconds"] == 12.3 and line["paper: hits"] == methods["random"]["paper"]["hits"]
+    assert line["lowest seed"] <= line["paper: hits"] <= line["highest seed"]
+    assert table.set_index("method").loc["intended", "the paper: hits"] == 12
+    second = methods["random"] | {"paper": methods["random"]["paper"] | {"hits": 99}}
+    again = table1(methods | {"random +MPI": second}, {}, {}).set_index("method")
+    assert again.loc["random", "paper +MPI: hits"] == 99 and again.loc["random", "paper: hits"] == line["paper: hits"]
+
+
+def test_a_readme_keeps_what_stands_outside_its_markers():
     readme = f"before\n{START}\nold\n{END}\n{TIMES_START}\nolder\n{TIMES_END}\nafter"
     written = with_headline(readme, ROOT)
     assert written.startswith("before") and written.endswith("after") and "\nold\n" not in written

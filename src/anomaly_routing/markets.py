@@ -35,6 +35,7 @@ XNYS_SHARE = 0.99
 HISTORY = 126  # sessions of history before the first sample, when there are that many to spare
 TRAIN_SHARE, VAL_SESSIONS, TEST_SHARE = 0.618, 251, 0.255  # the paper's split (4.1)
 MIN_SESSIONS = 500
+TRAINED = ("model",)  # stages whose time goes with epochs
 SAFE_NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 MEASURED = Path("benchmarks") / "measured.json"
 
@@ -235,16 +236,16 @@ def cost(params: dict[str, Any], root: Path) -> str:
 
 def stage_seconds(timings: dict[str, Any], cells: int, params: dict[str, Any], root: Path) -> dict[str, float]:
     """Seconds of each stage by what `make bench` measured on the default market: in proportion to stock-sessions, and
-    for the stage `model` to epochs of training as well."""
+    for the stages that train to epochs of training as well."""
     seconds = {s: t["fixed"] + t["per_million_cells"] * cells / 1e6 for s, t in timings.items()}
-    if "model" in seconds and "model" in params:
-        seconds["model"] *= _epochs(params) / _epochs(_read_yaml(root / "params.yaml"))
+    for stage in TRAINED:
+        if stage in seconds and stage in params:
+            seconds[stage] *= _epochs(params[stage]) / _epochs(_read_yaml(root / "params.yaml")[stage])
     return seconds
 
 
-def _epochs(params: dict[str, Any]) -> int:
-    """Epochs of all trainings, if each runs to its cap."""
-    own = params["model"]
+def _epochs(own: dict[str, Any]) -> int:
+    """Epochs of all trainings of a stage, if each runs to its cap."""
     return sum(len(job["seeds"]) * (own["training"] | job.get("training", {}))["epochs"] for job in own["jobs"])
 
 

@@ -29,6 +29,22 @@ QUICK = {
     "isolation_forest": {"n_estimators": 12},
     "dense_autoencoder": {"epochs": 5, "max_rows": 1000},
     "vae": {"epochs": 6, "max_rows": 1000, "draws": 10},
+    "memstream": {"epochs": 5, "memory": 40},
+    "robust_autoencoder": {"epochs": 25, "hidden": 12, "code": 3},
+    "real_nvp": {"epochs": 5, "hidden": 16, "pairs": 2},
+    "metric_vmf": {"epochs": 3, "window": 5, "modalities": ("price", "volume", "features")},
+    "metric_watson": {"epochs": 3, "window": 5},
+    "anomaly_transformer": {"epochs": 2, "window": 10},
+    "tranad": {"epochs": 4, "window": 5},
+    "mtad_gat": {"epochs": 4, "window": 8, "hidden": 16, "latent": 4},
+    "gcn_ae": {"epochs": 5},
+    "gat_ae": {"epochs": 4, "heads": 2},
+    "dominant": {"epochs": 4},
+    "cola": {"epochs": 3, "rounds": 8},
+    "anomaly_dae": {"epochs": 8},
+    "evolve_gcn": {"epochs": 3},
+    "ghrn_star": {"epochs": 5},
+    "graph_hawkes": {"epochs": 2, "window": 10, "hidden": 8},
 }
 EVERY_MODE = [(name, mode) for name, entry in detectors().items() for mode in entry.modes]
 CAUSAL = [(name, mode) for name, mode in EVERY_MODE if not detectors()[name].lookahead[mode]]

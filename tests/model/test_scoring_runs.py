@@ -129,7 +129,10 @@ def test_no_daily_series_of_intended_sees_later_sessions(tensors):
         assert len(moved(before, after, t)) == 0
         assert np.mean(~np.isclose(before[t + 1 :], after[t + 1 :], rtol=1e-3)) > 0.5
         end = ROWS[t] + 1
-        cut = {name: getattr(tensors, name)[:end] for name in ("sessions", "x", "active", "returns", "log_volume", "stress")}
+        cut = {
+            name: getattr(tensors, name)[:end]
+            for name in ("sessions", "x", "active", "returns", "log_volume", "stress")
+        }
         splits = replace(tensors.splits, test_end=f"{tensors.sessions[end - 1]:%Y-%m-%d}")
         assert len(moved(before, daily(replace(tensors, **cut, splits=splits), "intended"), t)) == 0
 

@@ -1,0 +1,65 @@
+"""GAT autoencoder: the GCN autoencoder with learned attention to the neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from anomaly_routing.baselines.deep import Batch, DeepDetector, DeepNetwork, masked_average
+from anomaly_routing.baselines.registry import register
+from anomaly_routing.baselines.static_graph.layers import GraphAttention, neighbourhoods
+from anomaly_routing.panel import Panel
+
+
+class GATAutoencoderNetwork(DeepNetwork):
+    """Two attention layers, the first with several heads; each stock's features are rebuilt from its own code."""
+
+    def __init__(self, n_features: int, hidden: int, code: int, heads: int) -> None:
+        super().__init__()
+        self.first = GraphAttention(n_features, hidden, heads)
+        self.second = GraphAttention(hidden, code)
+        self.out = nn.Linear(code, n_features)
+
+    def graph(self, batch: Batch) -> Tensor:
+        """bool [B, N, N], each stock's active neighbours and itself."""
+        return neighbourhoods(batch.prior, batch.active)
+
+    def rebuild(self, x: Tensor, near: Tensor) -> Tensor:
+        """x [B, N, F], near bool [B, N, N] -> [B, N, F]."""
+        hidden = nn.functional.elu(self.first(x, near))
+        return self.out(self.second(hidden, near))
+
+    def objective(self, batch: Batch, epoch: int) -> Tensor:
+        """Mean squared error over the features."""
+        return masked_average(self.score(batch), batch.picked)
+
+    def score(self, batch: Batch) -> Tensor:
+        """Mean squared error of a stock's features."""
+        rebuilt = self.rebuild(batch.now, self.graph(batch))
+        return (rebuilt - batch.now).square().mean(-1)
+
+
+@register(
+    "gat_ae",
+    family="static graph",
+    stage="deep_baselines",
+    title="GAT autoencoder",
+    reference="Velickovic et al. 2018 (graph attention), with an attribute decoder; SPEC 13",
+)
+@dataclass
+class GATAutoencoder(DeepDetector):
+    """Two attention layers F-`hidden`-`code` on the prior graph, and a linear decoder of the features.
+
+    Objective and score: mean squared error of the session's features.
+    From the source: LeakyReLU 0.2 in the logits, softmax over a stock's active neighbours and itself, ELU between the
+    layers, 8 heads of 8 in the first layer and one in the second. Reduced: no dropout (the source drops 0.6 of features
+    and attention, for graphs with few labels).
+    """
+
+    hidden: int = 64
+    code: int = 32
+    heads: int = 8
+
+    def network(self, panel: Panel) -> DeepNetwork:
+        return GATAutoencoderNetwork(len(panel.features), self.hidden, self.code, self.heads)
