@@ -26,7 +26,7 @@ OWN = np.array([[0.25, 0.0], [0.15, 0.1]])  # rise of kind (row) after one event
 NEAR = np.array([[0.2, 0.0], [0.0, 0.2]])  # the same after one at every neighbour
 FADE = 0.5
 SESSIONS, FITTED, STOCKS = 2000, 1500, 30
-SETTINGS = {"quantile": 0.5, "window": 20, "hidden": 32, "share": 0.5, "epochs": 60}
+SETTINGS = {"quantile": 0.5, "window": 12, "hidden": 32, "share": 0.5, "epochs": 60}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ FLOORS = {
     "evolve_gcn": ("off_factor", 0.9, {"epochs": 20}),
     "ghrn_star": ("out_of_group", 0.95, {"epochs": 30}),
     # what a forest makes of the same event histories reaches 0.79
-    "graph_hawkes": ("out_of_group", 0.7, {"epochs": 75, "quantile": 0.6, "window": 16, "share": 1.0}),
+    "graph_hawkes": ("out_of_group", 0.7, {"epochs": 75, "quantile": 0.6, "window": 12, "share": 1.0}),
 }
 # what finds anomalies here is not what gradients train; their own test files break the mechanism instead
 UNTRAINED = {

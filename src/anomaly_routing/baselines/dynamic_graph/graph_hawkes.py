@@ -114,14 +114,15 @@ class GraphHawkes(DeepDetector):
     Objective and score: minus log likelihood of session t's events given the events before t, summed over categories.
     An event of intensity lambda has the probability 1 - exp(-lambda): at least one in a session of unit length.
     An expected event that stays away counts too, by lambda, as it does in the likelihood. Leaving that half out would
-    favour a network that always expects everything, and tie all quiet stock-days at 0. Its price is small: an absence
-    costs more than an event only where the event was likelier than not.
+    favour a network that always expects everything, and tie all quiet stock-days at 0. An absence costs more than an
+    event only where the event was likelier than not.
 
     From Han et al. (github.com/Jeff20100601/GHNN_clean): a continuous-time LSTM at each entity, fed with the mean over
     the entity's neighbours in the events of one time stamp; intensities as softplus of its state. From Mei and Eisner,
     whose cell it is: the gates, the decay, the scale of the softplus, fitting by likelihood. Not from either: a fixed
     graph and few kinds of event for entities, relations and embeddings; no ranking of the next link, no prediction of
-    its time; sessions one apart; a bias; a window of 39 earlier sessions for a history without end.
+    its time; sessions one apart; a bias; a window of 39 earlier sessions for a history without end; a step fits `share`
+    of a batch's stock-days, to save time.
     The paper under replication calls its baseline GHRN, which is a supervised method against heterophily (`ghrn_star`),
     describes it as a Hawkes process and cites the work that this file follows, with another year and venue (AUDIT A23,
     A86). That work predicts links and finds no anomalies; events, thresholds and score are ours.
