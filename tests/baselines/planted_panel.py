@@ -41,7 +41,7 @@ QUICK = {
     "gat_ae": {"epochs": 4, "heads": 2},
     "dominant": {"epochs": 4},
     "cola": {"epochs": 3, "rounds": 8},
-    "anomaly_dae": {"epochs": 8},
+    "anomaly_dae": {"epochs": 30, "code": 4},
     "evolve_gcn": {"epochs": 3},
     "ghrn_star": {"epochs": 5},
     "graph_hawkes": {"epochs": 2, "window": 10, "hidden": 8},

@@ -14,7 +14,9 @@ CHANCE = 0.7  # 28 planted stock-days among 1,300: chance has an SD of 0.055
 NO_SKILL = {"null", "random", "lagged_volatility", "lagged_vix", "market_volatility"}
 # one direction a window of several sessions: a loud day stays in it for as long (own tests in test_metric_learning.py)
 WINDOWED = {"metric_vmf", "metric_watson"}
-SKILLED = [p for p in EVERY_MODE if p[0] not in NO_SKILL | WINDOWED and p != ("one_class_svm", "chapter")]
+# asks whether a stock fits its neighbourhood: here neighbours share nothing (floor in test_deep_floor.py)
+NEIGHBOURLY = {"cola"}
+SKILLED = [p for p in EVERY_MODE if p[0] not in NO_SKILL | WINDOWED | NEIGHBOURLY and p != ("one_class_svm", "chapter")]
 TEST = np.arange(SESSIONS) >= TRAIN_END + 20
 
 
