@@ -23,6 +23,11 @@ SMALL = {
     "data": {"n_stocks": 16, "n_sessions": SESSIONS},
     "features": {"spread_stocks": 2},
     "baselines": {"seeds": [0], "epochs": 1, "max_rows": 300},
+    "deep_baselines": {
+        "jobs": [{"method": m, "seeds": [0]} for m in ("dominant", "memstream")],
+        "training": {"epochs": 1},
+        "toy_epochs": 1,
+    },
     "model": {
         "jobs": [{"method": "intended", "seeds": [0]}, {"method": "literal", "seeds": [0]}],
         "training": {"epochs": 2},
@@ -36,6 +41,8 @@ BREAKS = {  # stage -> what is broken before the notebook's own imports
     "old = m.compute_features\nm.compute_features = lambda *a: old(*a).copy(data=old(*a).shift(session=-1).to_numpy())",
     "baselines": "import anomaly_routing.detect as m\nold = m.daily_statistic\n"
     "m.daily_statistic = lambda *a, **k: 0 * old(*a, **k)",
+    "deep_baselines": "import anomaly_routing.table1 as m\nold = m.table1\n"
+    "m.table1 = lambda *a: old(*a).iloc[1:]",
     "model": "import anomaly_routing.model.experts as m\nold = m.Gate.temperature\n"
     "m.Gate.temperature = lambda self, psi: 3 * old(self, psi)",
     "scorecard": "import anomaly_routing.scoreboard as m\nold = m.evaluate_daily\n"

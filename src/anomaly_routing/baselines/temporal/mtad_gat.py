@@ -72,16 +72,21 @@ class MTADGATNetwork(DeepNetwork):
         divergence = mean.square() + log_spread.exp() - log_spread - 1
         return missed + (surprise.sum((1, 2)) + divergence.sum(1)) / (2 * past.shape[1:].numel())
 
-    def judge(self, windows: Tensor) -> Tensor:
-        """[M, T, F] -> [M], the paper's inference score, averaged over the features.
+    def parts(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """[M, T, F] -> squared forecast error and improbability of the last session, means over the features, [M] each.
 
-        The forecast of the last session comes from the T-1 before it, its reconstruction from the T-1 that end in it.
+        The forecast comes from the T-1 sessions before it, the reconstruction from the T-1 that end in it.
         """
         target = windows[:, -1]
         surprise = (self.forecast(self.state(windows[:, :-1])) - target).square()
         code = self.encode(self.state(windows[:, 1:])).chunk(2, -1)[0]
         probability = (-(self.decode(code)[:, -1] - target).square() / (2 * self.log_variance.exp())).exp()
-        return ((surprise + self.gamma * (1 - probability)) / (1 + self.gamma)).mean(-1)
+        return surprise.mean(-1), (1 - probability).mean(-1)
+
+    def judge(self, windows: Tensor) -> Tensor:
+        """[M, T, F] -> [M], the paper's inference score, averaged over the features."""
+        surprise, improbability = self.parts(windows)
+        return (surprise + self.gamma * improbability) / (1 + self.gamma)
 
     def objective(self, batch: Batch, epoch: int) -> Tensor:
         """Forecast and reconstruction together."""
