@@ -2,7 +2,8 @@
 
 Prints tables and writes `benchmarks/measured.json`, from which the cost of a market is estimated. Timings are of this
 machine; the ratios are what should hold elsewhere. `--quick` writes nothing and leaves out the pipeline and the model;
-`--model` measures the full model alone. Let nothing else run meanwhile.
+`--model` measures the full model alone, `--costs` it and every neural baseline side by side (`reports/costs.json`). Let
+nothing else run meanwhile.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from anomaly_routing.evaluation.protocols import evaluate_daily  # noqa: E402
 from anomaly_routing.features.panel import compute_features  # noqa: E402
 from anomaly_routing.files import read_json, write_json  # noqa: E402
 from anomaly_routing.panel import Splits  # noqa: E402
+from benchmarks import costs  # noqa: E402
 from benchmarks import model as full_model  # noqa: E402
 from benchmarks.model_table import paper_values, table  # noqa: E402
 from tests.oracles.feature_oracle import Oracle  # noqa: E402
@@ -157,10 +159,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="without the pipeline and the model; nothing is written")
     parser.add_argument("--model", action="store_true", help="the full model alone")
+    parser.add_argument("--costs", action="store_true", help="the neural baselines beside the full model alone")
     args = parser.parse_args()
     device = f"{os.cpu_count()} {platform.machine()} cores"
     print(f"{device}, Python {platform.python_version()}, medians after one warm-up", flush=True)
     measured = read_json(MEASURED) if MEASURED.exists() else {}
+    if args.costs:
+        costs.main([])
+        return
     if not args.model:
         ratios = {**features(), **evaluation()}
         for name, value in ratios.items():
@@ -171,6 +177,8 @@ def main() -> None:
         measured["stages"] = stages(device)
     measured["model"] = model(measured.get("model", {}))
     write_json(MEASURED, measured)
+    if not args.model:
+        costs.main([])
 
 
 if __name__ == "__main__":

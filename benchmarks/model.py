@@ -117,15 +117,16 @@ class Bench:
         start = int(self.data.train[0])
         return start, start + sessions
 
-    def peak_gib(self) -> float:
-        """Of the GPU's memory, or of this process's, imports included."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated() / 2**30
-        status = Path("/proc/self/status")  # unlike getrusage, it forgets the process that started this one
-        if status.exists():
-            return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**20
-        scale = 2**30 if sys.platform == "darwin" else 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+
+def peak_gib(device: torch.device) -> float:
+    """Of the GPU's memory, or of this process's, imports included."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    status = Path("/proc/self/status")  # unlike getrusage, it forgets the process that started this one
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**20
+    scale = 2**30 if sys.platform == "darwin" else 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
 def load(plan: Plan) -> Tensors:
@@ -176,7 +177,7 @@ def ours(plan: Plan, stocks: int | None) -> dict[str, Any]:
     batch = [bench.first(plan.sessions)]
     bench.train([bench.first(2)] if stocks else batch)
     seconds, n = median_seconds(lambda: bench.train(batch), plan.steps, at_most=60)
-    return {"step_seconds": seconds, "steps_timed": n, "peak_gib": bench.peak_gib()}
+    return {"step_seconds": seconds, "steps_timed": n, "peak_gib": peak_gib(bench.device)}
 
 
 def reference(plan: Plan, stocks: int | None) -> dict[str, Any]:
@@ -189,7 +190,7 @@ def reference(plan: Plan, stocks: int | None) -> dict[str, Any]:
     batch = bench.data.batch(*bench.first(plan.sessions))
     training_step(plain, optimiser, batch)
     seconds, n = median_seconds(lambda: training_step(plain, optimiser, batch), plan.reference_steps)
-    return {"step_seconds": seconds, "steps_timed": n, "peak_gib": bench.peak_gib()}
+    return {"step_seconds": seconds, "steps_timed": n, "peak_gib": peak_gib(bench.device)}
 
 
 def epoch(plan: Plan, stocks: int | None) -> dict[str, Any]:
@@ -222,7 +223,7 @@ def epoch(plan: Plan, stocks: int | None) -> dict[str, Any]:
         "seconds": training + validation,
         "module_share_percent": {name: 100 * by_module[name] / four for name in MODULES},
         "outside_modules_seconds": {name: by_module[name] for name in ("loss", "optimiser")},
-        "peak_gib": bench.peak_gib(),
+        "peak_gib": peak_gib(bench.device),
     }
 
 
@@ -232,7 +233,7 @@ def training(plan: Plan, stocks: int | None) -> dict[str, Any]:
     config = replace(bench.config, epochs=plan.training_epochs)
     started = time.perf_counter()
     done = fit(bench.net, bench.tensors, config, 0, bench.device)
-    return {"seconds": time.perf_counter() - started, "epochs": len(done.history), "peak_gib": bench.peak_gib()}
+    return {"seconds": time.perf_counter() - started, "epochs": len(done.history), "peak_gib": peak_gib(bench.device)}
 
 
 def speed(plan: Plan, stocks: int | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from anomaly_routing.model.checkpoints import load_checkpoint
 from anomaly_routing.model.network import MODULES, build_model
 from anomaly_routing.model.training import Batch, loss_terms
 from anomaly_routing.runs import RunStore, read_run
-from benchmarks import gpu_session
+from benchmarks import costs, gpu_session
 from benchmarks.model import Plan, growth, measure, random_tensors
 from benchmarks.model_reference import Reference, loss, training_step
 from benchmarks.model_table import paper_values, rounded, table
@@ -268,3 +268,25 @@ def test_no_training_starts_that_would_not_end_in_time(monkeypatch):
     monkeypatch.setattr(gpu_session.time, "monotonic", lambda: now[0])
     lines = list(gpu_session.train_all(list("abcdef"), Work(), deadline=10.0, at_once=1))
     assert [line["job"] for line in lines] == ["a", "b"]
+
+
+# --- costs side by side ----------------------------------------------------------------------------------------------
+def test_costs_stand_side_by_side(tmp_path, monkeypatch, capsys):
+    """A baseline and the full model, each in a process of its own, on one tiny market."""
+    random_tensors(6, 130).save(tmp_path / "tensors.npz")
+    monkeypatch.setattr(costs, "trainable", lambda: {"gcn_ae": None})
+    monkeypatch.setattr(costs, "PRESETS", {"intended": None})
+    costs.main(["--tensors", str(tmp_path / "tensors.npz"), "--epochs", "1", "--out", str(tmp_path / "costs.json")])
+    found = json.loads((tmp_path / "costs.json").read_text())
+    assert (found["stocks"], found["sessions"]) == (6, 130)
+    model, baseline = found["rows"]
+    assert (model["method"], baseline["method"]) == ("intended", "gcn_ae")
+    for row in found["rows"]:
+        assert all(row[k] > 0 for k in ("epoch_seconds", "score_milliseconds", "peak_gib", "parameters"))
+    assert model["parameters"] > 100 * baseline["parameters"] and model["epoch_seconds"] > baseline["epoch_seconds"]
+    assert "gcn_ae" in capsys.readouterr().out
+
+
+def test_the_report_of_costs_has_every_method():
+    found = json.loads((ROOT / "reports" / "costs.json").read_text())
+    assert {row["method"] for row in found["rows"]} == {*PRESETS, *costs.trainable()}

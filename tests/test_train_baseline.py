@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from anomaly_routing import packing
+from anomaly_routing import packing, train
+from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import RunStore, read_run
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.train import Job, Keep, main, train_one
@@ -45,6 +47,14 @@ def stored(tensors, tmp_path_factory):
     key = train_one(tensors, job, store, device="cpu", tier="quick", scratch=store.folder, keep=Keep())
     assert files(store.folder) == [key.filename] and key == job.key(tensors)
     return read_run(store.path(key))
+
+
+def test_a_run_goes_to_the_store_of_its_stage(tensor_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "MarketPaths", lambda market: MarketPaths(market, tmp_path))
+    command = arguments(tensor_file, "left out")
+    del command[command.index("--out") : command.index("--out") + 2]
+    main(command)
+    assert Path(capsys.readouterr().out.strip()).parent == tmp_path / "reports" / "m" / "runs" / "deep_baselines"
 
 
 def test_a_bare_machine_trains_a_baseline_once_and_not_again(tensor_file, tmp_path):

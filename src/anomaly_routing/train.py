@@ -255,7 +255,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, help="cap; default: the method's own")
     parser.add_argument("--tier", default="gpu", help="recorded with the run")
     parser.add_argument("--tensors", type=Path, help="default: data/interim/<market>/tensors.npz")
-    parser.add_argument("--out", type=Path, help="run store; default: reports/<market>/runs/model")
+    parser.add_argument("--out", type=Path, help="run store; default: reports/<market>/runs/<stage of the method>")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -266,7 +266,7 @@ def main(argv: list[str] | None = None) -> None:
             raise ValueError(f"the tensor file is of market {tensors.market}, not {args.market}: name the right one")
         settings = ({"epochs": args.epochs} if args.epochs is not None else {}) | dict(map(_setting, args.training))
         job = Job(args.method, args.variant, args.seed, dict(map(_setting, args.set)), settings)
-        store = RunStore(args.out or paths.runs("model"))
+        store = RunStore(args.out or paths.runs("model" if args.method in PRESETS else "deep_baselines"))
         scratch = (args.out or paths.interim) / "unfinished"
         key = train_one(tensors, job, store, device=args.device, tier=args.tier, scratch=scratch, keep=None)
         print(store.path(key))
