@@ -41,7 +41,9 @@ BREAKS = {  # stage -> what is broken before the notebook's own imports
     "old = m.compute_features\nm.compute_features = lambda *a: old(*a).copy(data=old(*a).shift(session=-1).to_numpy())",
     "baselines": "import anomaly_routing.detect as m\nold = m.daily_statistic\n"
     "m.daily_statistic = lambda *a, **k: 0 * old(*a, **k)",
-    "deep_baselines": "import anomaly_routing.table1 as m\nold = m.table1\nm.table1 = lambda *a: old(*a).iloc[1:]",
+    "deep_baselines": "import dataclasses, anomaly_routing.runs as m\nold = m.read_run\ndef backwards(path):\n"
+    "    run = old(path)\n    return dataclasses.replace(run, daily=run.daily[::-1].set_axis(run.daily.index))\n"
+    "m.read_run = backwards",
     "model": "import anomaly_routing.model.experts as m\nold = m.Gate.temperature\n"
     "m.Gate.temperature = lambda self, psi: 3 * old(self, psi)",
     "scorecard": "import anomaly_routing.scoreboard as m\nold = m.evaluate_daily\n"
