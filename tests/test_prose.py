@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
-import pytest
+from io import BytesIO
 
-from anomaly_routing.plots import STYLE, save, stamp
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomaly_routing.plots import STYLE, in_palette, save, stamp
 from anomaly_routing.prose import sentence
 
 
@@ -40,3 +44,18 @@ def test_a_figure_has_the_same_bytes_twice(tmp_path):
         assert first == second
     svg = (tmp_path / "a" / "figure.svg").read_text()
     assert "market: simulated" in svg and "seeds: 3" in svg and "device: cpu" in svg
+
+
+def test_fewer_colours_change_no_pixel_that_an_eye_would_notice():
+    fig, axes = plt.subplots(1, 2)
+    axes[0].imshow(np.linspace(0, 1, 400).reshape(20, 20), cmap="viridis")
+    axes[1].plot(np.random.default_rng(0).normal(size=(200, 4)).cumsum(0), alpha=0.6)
+    whole = BytesIO()
+    fig.savefig(whole, format="png")
+    plt.close(fig)
+    before, after = (
+        np.asarray(Image.open(BytesIO(png)).convert("RGB"), float)
+        for png in (whole.getvalue(), in_palette(whole.getvalue()))
+    )
+    assert len(in_palette(whole.getvalue())) < 0.6 * len(whole.getvalue())
+    assert np.abs(before - after).max() < 40 and np.abs(before - after).mean() < 0.5

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from anomaly_routing.files import replacing
 
@@ -62,6 +64,16 @@ def save(fig: plt.Figure, folder: Path, name: str, vector: bool = True) -> None:
     for suffix, metadata in formats.items():
         with replacing(Path(folder) / f"{name}.{suffix}") as partial:
             fig.savefig(partial, format=suffix, metadata=metadata, bbox_inches="tight")
+            if suffix == "png":
+                partial.write_bytes(in_palette(partial.read_bytes()))
+
+
+def in_palette(png: bytes) -> bytes:
+    """The same picture with its 256 most useful colours: less than half the bytes, no difference that an eye finds."""
+    small = BytesIO()
+    picture = Image.open(BytesIO(png)).convert("RGB")
+    picture.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()
 
 
 def mark_events(ax: plt.Axes, events: pd.DataFrame, label: bool = True) -> None:

@@ -9,6 +9,7 @@ of what changes from run to run, and renamed; when a cell fails, the old report 
 from __future__ import annotations
 
 import argparse
+import base64
 import shutil
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ import yaml
 
 from anomaly_routing.files import replacing
 from anomaly_routing.paths import MarketPaths, repository
+from anomaly_routing.plots import in_palette
 
 VOLATILE = ("papermill", "execution", "widgets")
 
@@ -48,7 +50,7 @@ def parameters_for(notebook: Path, params: dict[str, Any], stage: str) -> dict[s
 
 
 def clean(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Without what differs between two equal runs: timings, random cell ids, progress bars."""
+    """Without what differs between two equal runs: timings, random cell ids, progress bars; and with lean pictures."""
     for name in VOLATILE:
         nb.metadata.pop(name, None)
     for number, cell in enumerate(nb.cells):
@@ -60,6 +62,8 @@ def clean(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
             cell.id = f"cell-{number}"
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not _is_progress(o)]
+            for data in (o.data for o in cell.outputs if "image/png" in o.get("data", {})):
+                data["image/png"] = base64.b64encode(in_palette(base64.b64decode(data["image/png"]))).decode()
     return nb
 
 

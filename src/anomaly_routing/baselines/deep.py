@@ -7,6 +7,7 @@ network, which says what it minimises and what it calls anomalous; everything el
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -49,19 +50,23 @@ class Batch(NamedTuple):
         steps = session[:, None] + torch.arange(length, device=self.x.device)
         return self.x[steps, stock[:, None]]
 
+    def placed(self, values: Tensor) -> Tensor:
+        """One value for each active stock-day [M], in the order of `windows` -> [B, N], 0 elsewhere."""
+        return torch.zeros(self.active.shape, device=values.device).masked_scatter(self.active, values)
 
-class DeepNetwork(nn.Module):
+
+class DeepNetwork(nn.Module, ABC):
     """What a detector's network offers beside its layers."""
 
     window: int = 1  # sessions that a sample reads, its own included
 
-    def objective(self, batch: Batch, epoch: int) -> Tensor:
-        """What a step minimises, a scalar over the picked stock-days; `epoch` counts from 0."""
-        raise NotImplementedError
-
+    @abstractmethod
     def score(self, batch: Batch) -> Tensor:
         """[B, N], higher is more anomalous; whatever stands where `active` is False is dropped."""
-        raise NotImplementedError
+
+    def objective(self, batch: Batch, epoch: int) -> Tensor:
+        """What a step minimises over the picked stock-days; default: the mean score. `epoch` counts from 0."""
+        return masked_average(self.score(batch), batch.picked)
 
     def criterion(self, batch: Batch) -> Tensor:
         """[B, N], the loss that the stop rules watch; its mean over the active stock-days. Default: the score."""
@@ -99,7 +104,7 @@ class Series:
 
 
 @dataclass
-class DeepDetector:
+class DeepDetector(ABC):
     """A detector with a network; see `registry`. Subclasses are dataclasses that add their own parameters.
 
     epochs : cap; the stop rules usually end earlier. share : of the stock-days of a batch that a step fits. device :
@@ -114,9 +119,9 @@ class DeepDetector:
     weights: dict[str, dict[str, Tensor]] = field(default_factory=dict, init=False, repr=False)
     best: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False)
 
+    @abstractmethod
     def network(self, panel: Panel) -> DeepNetwork:
         """A new network for this panel; the generator of torch is seeded."""
-        raise NotImplementedError
 
     def fit(
         self, panel: Panel, train_mask: np.ndarray, val_mask: np.ndarray | None = None, label: str = ""

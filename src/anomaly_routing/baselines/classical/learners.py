@@ -7,12 +7,22 @@ scaled by each stock's training median and MAD.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from anomaly_routing.baselines.inputs import CHAPTER_INPUTS, MIN_SAMPLE, RobustScaling, fit_rows, stack, subsample
+from anomaly_routing.baselines.inputs import (
+    CHAPTER_INPUTS,
+    MIN_SAMPLE,
+    RobustScaling,
+    fit_rows,
+    masked,
+    stack,
+    subsample,
+)
 from anomaly_routing.panel import Panel
 
 
@@ -60,3 +70,33 @@ def score_rows(values: np.ndarray, score: Callable[[np.ndarray], np.ndarray]) ->
     if defined.any():
         scores[defined] = score(values[defined])
     return scores
+
+
+@dataclass
+class OutsideLearner(ABC):
+    """Around a scikit-learn model whose `decision_function` is negative outside; the score is its negative."""
+
+    mode: str = "causal"
+    seed: int = 0
+    max_rows: int = 20_000
+    flag_threshold: float = 0.0
+    scaling_: RobustScaling = field(init=False, repr=False)
+    model_: Any = field(init=False, repr=False)
+
+    @abstractmethod
+    def model(self, rows: np.ndarray) -> Any:
+        """A model fitted on rows [n, 3]."""
+
+    def fit(self, panel: Panel, train_mask: np.ndarray) -> OutsideLearner:
+        if self.mode == "chapter":
+            self.model_ = fit_each(panel, self.model)
+        else:
+            self.scaling_, sample = training_sample(panel, train_mask, self.max_rows, self.seed)
+            self.model_ = self.model(sample)
+        return self
+
+    def decision_function(self, panel: Panel) -> np.ndarray:
+        if self.mode == "chapter":
+            return masked(panel, score_each(panel, self.model_, lambda model, rows: -model.decision_function(rows)))
+        scaled = self.scaling_.transform(panel)
+        return masked(panel, score_rows(scaled, lambda rows: -self.model_.decision_function(rows)))

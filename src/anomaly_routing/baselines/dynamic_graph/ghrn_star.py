@@ -20,11 +20,10 @@ class PrunedGCNNetwork(GCNAutoencoderNetwork):
         super().__init__(n_features, hidden, code)
         self.pruned = pruned
 
-    def score(self, batch: Batch) -> Tensor:
-        """Mean squared error of a stock's features; the objective is its mean."""
+    def graph(self, batch: Batch) -> Tensor:
+        """[B, N, N], the normalised links with loops, without those of each session that are pruned."""
         cut = heterophilous(batch.now, batch.prior, batch.active, self.pruned)
-        adjacency = normalised_adjacency(torch.where(cut, 0.0, batch.prior), batch.active)
-        return (self.rebuild(batch.now, adjacency) - batch.now).square().mean(-1)
+        return normalised_adjacency(torch.where(cut, 0.0, batch.prior), batch.active)
 
 
 def heterophilous(x: Tensor, graph: Tensor, active: Tensor, share: float) -> Tensor:

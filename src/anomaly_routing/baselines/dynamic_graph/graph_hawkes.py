@@ -93,9 +93,7 @@ class GraphHawkesNetwork(DeepNetwork):
 
     def score(self, batch: Batch) -> Tensor:
         """Surprise of session t."""
-        score = torch.zeros(batch.active.shape, device=batch.x.device)
-        score[batch.active] = self.surprise(batch, batch.active)
-        return score
+        return batch.placed(self.surprise(batch, batch.active))
 
 
 @register(

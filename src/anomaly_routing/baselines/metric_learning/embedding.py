@@ -7,10 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from anomaly_routing.baselines.deep import DeepNetwork
 
-
-class MetricNetwork(DeepNetwork):
+class MetricNetwork(nn.Module):
     """One tower of two strided 1-D convolutions over time for each modality, joined into a unit vector of R^32."""
 
     def __init__(self, widths: list[int], window: int, channels: int = 16, embedding: int = 32) -> None:

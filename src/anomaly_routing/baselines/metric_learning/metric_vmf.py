@@ -83,7 +83,7 @@ class MetricVMF(DeepDetector):
         scale = source.scale(rows, len(panel.tickers))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.net = MetricNetwork(source.widths, self.window).to(self._device)
+            self.net = self.network(panel).to(self._device)
         self.net.keep(scale=scale)
         windows = torch.cat([self._windows(source, some) for some in _pieces(rows)])
         labels = self._learn(windows, label)
@@ -93,6 +93,10 @@ class MetricVMF(DeepDetector):
         last = self.history[-1] if self.history else {}
         self.best = {rule: {"loss": last["loss"], "epoch": last["epoch"]} for rule in rules if last}
         return self
+
+    def network(self, panel: Panel) -> MetricNetwork:
+        """The embedding; not a `DeepNetwork`, since its training goes by rules of its own."""
+        return MetricNetwork(Windows(panel, self.window, tuple(self.modalities)).widths, self.window)
 
     @torch.no_grad()
     def decision_function(self, panel: Panel) -> np.ndarray:

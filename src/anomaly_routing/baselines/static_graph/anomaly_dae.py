@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from anomaly_routing.baselines.deep import Batch, DeepDetector, DeepNetwork, masked_average
+from anomaly_routing.baselines.deep import Batch, DeepDetector, DeepNetwork
 from anomaly_routing.baselines.registry import register
 from anomaly_routing.baselines.static_graph.layers import GraphAttention, neighbourhoods
 from anomaly_routing.panel import Panel
@@ -51,10 +51,6 @@ class AnomalyDAENetwork(DeepNetwork):
         off = (features - x) * torch.where(x != 0, self.eta, 1.0)
         missed = (links - near.to(links.dtype)) * torch.where(near, self.theta, 1.0) * batch.active[:, None]
         return torch.linalg.vector_norm(off, dim=-1), torch.linalg.vector_norm(missed, dim=-1)
-
-    def objective(self, batch: Batch, epoch: int) -> Tensor:
-        """The mean score."""
-        return masked_average(self.score(batch), batch.picked)
 
     def score(self, batch: Batch) -> Tensor:
         """weight * error of the features + (1 - weight) * error of the links."""

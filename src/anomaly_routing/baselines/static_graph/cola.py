@@ -114,9 +114,7 @@ class ColaNetwork(DeepNetwork):
             positive, negative = self.contrast(batch, links, batch.active, draws)
             part = _loss(positive, negative) if loss else negative.sigmoid() - positive.sigmoid()
             total = total + part.sum(0)
-        mean = torch.zeros(batch.active.shape, device=batch.x.device)
-        mean[batch.active] = total / rounds
-        return mean
+        return batch.placed(total / rounds)
 
     def objective(self, batch: Batch, epoch: int) -> Tensor:
         """Binary cross entropy of one positive and one negative pair for each picked stock-day."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from anomaly_routing.baselines.deep import Batch, DeepDetector, DeepNetwork, masked_average, normalised_adjacency
+from anomaly_routing.baselines.deep import Batch, DeepDetector, DeepNetwork, normalised_adjacency
 from anomaly_routing.baselines.registry import register
 from anomaly_routing.baselines.static_graph.layers import GraphConvolution, neighbourhoods
 from anomaly_routing.panel import Panel
@@ -67,10 +67,6 @@ class DominantNetwork(DeepNetwork):
         features, links = self.rebuild(batch.now, adjacency)
         missed = (links - target) * batch.active[:, None]
         return torch.linalg.vector_norm(features - batch.now, dim=-1), torch.linalg.vector_norm(missed, dim=-1)
-
-    def objective(self, batch: Batch, epoch: int) -> Tensor:
-        """The mean score."""
-        return masked_average(self.score(batch), batch.picked)
 
     def score(self, batch: Batch) -> Tensor:
         """weight * error of the features + (1 - weight) * error of the links."""

@@ -6,38 +6,24 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from anomaly_routing.baselines.deep import Batch, DeepDetector, DeepNetwork, masked_average
+from anomaly_routing.baselines.deep import Batch, DeepDetector, DeepNetwork
 from anomaly_routing.baselines.registry import register
-from anomaly_routing.baselines.static_graph.layers import GraphAttention, neighbourhoods
+from anomaly_routing.baselines.static_graph.layers import GraphAttention, GraphAutoencoder, neighbourhoods
 from anomaly_routing.panel import Panel
 
 
-class GATAutoencoderNetwork(DeepNetwork):
+class GATAutoencoderNetwork(GraphAutoencoder):
     """Two attention layers, the first with several heads; each stock's features are rebuilt from its own code."""
 
+    bend = staticmethod(nn.functional.elu)
+
     def __init__(self, n_features: int, hidden: int, code: int, heads: int) -> None:
-        super().__init__()
-        self.first = GraphAttention(n_features, hidden, heads)
-        self.second = GraphAttention(hidden, code)
-        self.out = nn.Linear(code, n_features)
+        first, second = GraphAttention(n_features, hidden, heads), GraphAttention(hidden, code)
+        super().__init__(first, second, nn.Linear(code, n_features))
 
     def graph(self, batch: Batch) -> Tensor:
         """bool [B, N, N], each stock's active neighbours and itself."""
         return neighbourhoods(batch.prior, batch.active)
-
-    def rebuild(self, x: Tensor, near: Tensor) -> Tensor:
-        """x [B, N, F], near bool [B, N, N] -> [B, N, F]."""
-        hidden = nn.functional.elu(self.first(x, near))
-        return self.out(self.second(hidden, near))
-
-    def objective(self, batch: Batch, epoch: int) -> Tensor:
-        """Mean squared error over the features."""
-        return masked_average(self.score(batch), batch.picked)
-
-    def score(self, batch: Batch) -> Tensor:
-        """Mean squared error of a stock's features."""
-        rebuilt = self.rebuild(batch.now, self.graph(batch))
-        return (rebuilt - batch.now).square().mean(-1)
 
 
 @register(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+
+from anomaly_routing.baselines.deep import Batch, DeepNetwork
 
 
 class GraphConvolution(nn.Module):
@@ -45,6 +50,31 @@ class GraphAttention(nn.Module):
         logits = nn.functional.leaky_relu(receive[..., :, None] + send[..., None, :], self.slope)
         attention = logits.masked_fill(~near[:, None], -torch.inf).softmax(-1)
         return (attention @ h.transpose(1, 2)).transpose(1, 2).flatten(2) + self.bias
+
+
+class GraphAutoencoder(DeepNetwork):
+    """Two graph layers, F-hidden and hidden-code, and a linear map back: a stock's features rebuilt from its own code.
+
+    `graph` gives what the layers read beside the features; `bend` stands between them.
+    """
+
+    bend: Callable[[Tensor], Tensor] = staticmethod(torch.relu)
+
+    def __init__(self, first: nn.Module, second: nn.Module, out: nn.Linear) -> None:
+        super().__init__()
+        self.first, self.second, self.out = first, second, out
+
+    @abstractmethod
+    def graph(self, batch: Batch) -> Tensor:
+        """[B, N, N], the links that the layers follow."""
+
+    def rebuild(self, x: Tensor, graph: Tensor) -> Tensor:
+        """x [B, N, F], graph [B, N, N] -> [B, N, F]."""
+        return self.out(self.second(self.bend(self.first(x, graph)), graph))
+
+    def score(self, batch: Batch) -> Tensor:
+        """Mean squared error of a stock's features; the objective is its mean."""
+        return (self.rebuild(batch.now, self.graph(batch)) - batch.now).square().mean(-1)
 
 
 def _spread(adjacency: Tensor, x: Tensor) -> Tensor:

@@ -65,7 +65,8 @@ class MemStreamNetwork(DeepNetwork):
         noisy = x + self.noise * torch.randn(x.shape).to(x.device)
         return (self.decoder(self.encoder(noisy)) - x).square().mean()
 
-    def criterion(self, batch: Batch) -> Tensor:
+    def score(self, batch: Batch) -> Tensor:
+        """The error without noise, for the stop rules; the detector scores by `stream`."""
         x = scaled(batch.now, self.mean, self.sd)
         return (self.decoder(self.encoder(x)) - x).square().mean(-1)
 

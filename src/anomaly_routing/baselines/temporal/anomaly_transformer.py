@@ -125,7 +125,7 @@ class AnomalyTransformerNetwork(DeepNetwork):
     def criterion(self, batch: Batch) -> Tensor:
         """Mean squared error of the window: the score's softmax would let it fall without any better fit."""
         windows = batch.windows(batch.active)
-        return _placed((self.rebuild(windows)[0] - windows).square().mean((1, 2)), batch.active)
+        return batch.placed((self.rebuild(windows)[0] - windows).square().mean((1, 2)))
 
     def score(self, batch: Batch) -> Tensor:
         """Squared error of x_t times its share of the window's softmax of minus the discrepancy."""
@@ -133,12 +133,7 @@ class AnomalyTransformerNetwork(DeepNetwork):
         rebuilt, series, priors = self(windows)
         apart = torch.stack([discrepancy(p, s) for s, p in zip(series, priors, strict=True)]).mean(0)
         share = (-self.temperature * apart).softmax(1)[:, -1]
-        return _placed(share * (rebuilt - windows)[:, -1].square().mean(-1), batch.active)
-
-
-def _placed(values: Tensor, active: Tensor) -> Tensor:
-    """[M] -> [B, N], 0 where inactive."""
-    return torch.zeros(active.shape, device=values.device).masked_scatter(active, values)
+        return batch.placed(share * (rebuilt - windows)[:, -1].square().mean(-1))
 
 
 def _position(length: int, width: int) -> Tensor:

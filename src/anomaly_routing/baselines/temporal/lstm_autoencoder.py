@@ -44,9 +44,8 @@ class LSTMAutoencoderNetwork(DeepNetwork):
     def score(self, batch: Batch) -> Tensor:
         """Mean squared error of x_t, the first step that the decoder rebuilds."""
         windows = batch.windows(batch.active)
-        score = torch.zeros(batch.active.shape, device=windows.device)
-        score[batch.active] = (self.rebuild(windows, teach=False)[:, -1] - windows[:, -1]).square().mean(-1)
-        return score
+        rebuilt = self.rebuild(windows, teach=False)
+        return batch.placed((rebuilt[:, -1] - windows[:, -1]).square().mean(-1))
 
 
 @register(

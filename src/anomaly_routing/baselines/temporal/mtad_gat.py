@@ -94,16 +94,11 @@ class MTADGATNetwork(DeepNetwork):
 
     def criterion(self, batch: Batch) -> Tensor:
         """The objective with the code's mean."""
-        return _placed(self.losses(batch.windows(batch.active), draw=False), batch.active)
+        return batch.placed(self.losses(batch.windows(batch.active), draw=False))
 
     def score(self, batch: Batch) -> Tensor:
         """See `judge`."""
-        return _placed(self.judge(batch.windows(batch.active)), batch.active)
-
-
-def _placed(values: Tensor, active: Tensor) -> Tensor:
-    """[M] -> [B, N], 0 where inactive."""
-    return torch.zeros(active.shape, device=values.device).masked_scatter(active, values)
+        return batch.placed(self.judge(batch.windows(batch.active)))
 
 
 @register(

@@ -56,10 +56,8 @@ class TranADNetwork(DeepNetwork):
 
     def score(self, batch: Batch) -> Tensor:
         """Mean of the two errors."""
-        windows = batch.windows(batch.active)
-        score = torch.zeros(batch.active.shape, device=windows.device)
-        score[batch.active] = sum(self.errors(windows)) / 2
-        return score
+        first, second = self.errors(batch.windows(batch.active))
+        return batch.placed((first + second) / 2)
 
 
 @register(
