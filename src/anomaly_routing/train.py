@@ -65,8 +65,8 @@ class Job:
         if self.method not in PRESETS:
             return baseline_key(self.method, self.seed, self.training | self.overrides, tensors)
         config = {
-            "model": asdict(make_config(self.method, **self.overrides)),
-            "training": asdict(make_training(**self.training)),
+            "model": make_config(self.method, **self.overrides).identity(),
+            "training": make_training(**self.training).identity(),
             "splits": asdict(tensors.splits),
             "features_numerics": tensors.features_numerics,
         }
