@@ -129,12 +129,14 @@ def choose_device(name: str) -> torch.device:
 def chunks(samples: np.ndarray, size: int, seed: int, epoch: int) -> list[tuple[int, int]]:
     """(first, last) session of an epoch's batches, in random order, from an offset drawn in 0..size-1 (SPEC 8).
 
-    The samples before the offset rest in this epoch; the last batch may be short.
+    The samples before the offset rest in this epoch; the last batch before a gap, or of all, may be short.
     """
     rng = np.random.default_rng([seed, epoch])
     offset = int(rng.integers(min(size, len(samples))))
-    starts = rng.permutation(np.arange(offset, len(samples), size))
-    return [(int(samples[s]), int(samples[min(s + size, len(samples)) - 1]) + 1) for s in starts]
+    order = []
+    for part in np.split(samples[offset:], np.flatnonzero(np.diff(samples[offset:]) > 1) + 1):
+        order += [(int(part[s]), int(part[min(s + size, len(part)) - 1]) + 1) for s in range(0, len(part), size)]
+    return [order[k] for k in rng.permutation(len(order))]
 
 
 def loss_terms(out: Errors, active: Tensor, config: ModelConfig) -> dict[str, Tensor]:
