@@ -1,4 +1,4 @@
-"""Train variants x seeds into the run store: `python -m anomaly_routing.sweep --market us100 --tables table2 --seeds 3`.
+"""Train variants x seeds into the run store: `python -m anomaly_routing.sweep --market us100 --tables table2`.
 
 What the store has is skipped; a training that was killed goes on from its last epoch; a worker that dies costs the
 epoch it was in. The most informative runs come first: every variant's first seed, then the second seeds.
@@ -133,8 +133,10 @@ def run(plan: Plan, pending: list[Task], workers: int, backend: str = "loky", sc
                         taken.append(seconds)
                     if "No space left" in problem:
                         raise OSError(f"{problem}: free some space below {plan.out}, then start again")
-            except BrokenProcessPool:
-                bar.write("a worker died: what it had not finished starts again from its last epoch")
+            except BrokenProcessPool as error:
+                bar.write(
+                    f"a worker died ({str(error).splitlines()[0]}): what it had not finished starts again from its last epoch"
+                )
             pending = [task for task in pending if task not in done]
             futile = 0 if done else futile + 1
             if pending and futile == FUTILE:
@@ -253,4 +255,6 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    from anomaly_routing.sweep import main as imported  # by this name its workers can find it
+
+    imported()
