@@ -134,9 +134,8 @@ def run(plan: Plan, pending: list[Task], workers: int, backend: str = "loky", sc
                     if "No space left" in problem:
                         raise OSError(f"{problem}: free some space below {plan.out}, then start again")
             except BrokenProcessPool as error:
-                bar.write(
-                    f"a worker died ({str(error).splitlines()[0]}): what it had not finished starts again from its last epoch"
-                )
+                reason = str(error).splitlines()[0]
+                bar.write(f"a worker died ({reason}): what it had not finished goes on from its last epoch")
             pending = [task for task in pending if task not in done]
             futile = 0 if done else futile + 1
             if pending and futile == FUTILE:
