@@ -135,7 +135,7 @@ def dies_once(task, plan, seconds=0.0):
 
 def test_workers_that_always_die_end_the_sweep(market, tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "work", dies)
-    with pytest.raises(RuntimeError, match="died 3 times without finishing a run.*fewer --workers"):
+    with pytest.raises(RuntimeError, match=r"died 3 times without finishing a run.*fewer --workers"):
         sweep.run(plan(market, tmp_path), [Task("full", 0)], workers=2)
 
 
@@ -145,7 +145,7 @@ def dies(task, plan, seconds=0.0):
 
 def test_a_full_disk_stops_the_sweep_and_nothing_is_torn(market, tmp_path, monkeypatch):
     monkeypatch.setattr(RunStore, "save", no_space)
-    with pytest.raises(OSError, match="No space left.*free some space"):
+    with pytest.raises(OSError, match=r"No space left.*free some space"):
         sweep.run(plan(market, tmp_path), [Task("full", 0), Task("no_moe", 0)], workers=1)
     assert not list(tmp_path.glob("*.npz"))
 
