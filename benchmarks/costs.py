@@ -2,7 +2,7 @@
 
 Seconds of an epoch (a pass over the fitted samples and the loss on both validation sets, as trainings do them),
 milliseconds to score a session (a pass over all of them, divided), and peak memory of both. One machine, one run, one
-method after the other, each in a process of its own. Writes `reports/costs.json`, which notebook 04 shows.
+method after the other, each in a process of its own. Writes `reports/costs.json`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 from anomaly_routing.files import write_json  # noqa: E402
+from anomaly_routing.model.allocator import tune_allocator  # noqa: E402
 from anomaly_routing.model.config import PRESETS, make_config  # noqa: E402
 from anomaly_routing.model.network import Network  # noqa: E402
 from anomaly_routing.model.outcome import outcome  # noqa: E402
@@ -36,7 +37,7 @@ from benchmarks.model import Plan, load, peak_gib  # noqa: E402
 
 TARGET = ROOT / "reports" / "costs.json"
 US100 = ROOT / "data" / "interim" / "us100" / "tensors.npz"
-EPOCHS = 2  # the first one warms up
+EPOCHS = 2  # of a baseline, the first one warms up; one of the full model is long enough by itself
 
 
 def cost(method: str, tensors: Tensors, device: str, epochs: int = EPOCHS) -> dict[str, Any]:
@@ -60,7 +61,9 @@ def _baseline(method: str, tensors: Tensors, device: str, epochs: int) -> dict[s
 
 
 def _model(method: str, tensors: Tensors, device: str, epochs: int) -> dict[str, Any]:
+    epochs = 1 if device == "cpu" else epochs
     config, chosen = TrainingConfig(epochs=epochs), choose_device(device)
+    tune_allocator()
     torch.manual_seed(0)
     net = Network(len(tensors.features), tensors.categories, make_config(method))
     fitted = fit(net, tensors, config, 0, chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,9 @@ BREAKS = {  # stage -> what is broken before the notebook's own imports
     "old = m.compute_features\nm.compute_features = lambda *a: old(*a).copy(data=old(*a).shift(session=-1).to_numpy())",
     "baselines": "import anomaly_routing.detect as m\nold = m.daily_statistic\n"
     "m.daily_statistic = lambda *a, **k: 0 * old(*a, **k)",
-    "deep_baselines": "import anomaly_routing.table1 as m\nold = m.table1\nm.table1 = lambda *a: old(*a).iloc[1:]",
+    "deep_baselines": "import dataclasses, anomaly_routing.runs as m\nold = m.read_run\ndef backwards(path):\n"
+    "    run = old(path)\n    return dataclasses.replace(run, daily=run.daily[::-1].set_axis(run.daily.index))\n"
+    "m.read_run = backwards",
     "model": "import anomaly_routing.model.experts as m\nold = m.Gate.temperature\n"
     "m.Gate.temperature = lambda self, psi: 3 * old(self, psi)",
     "scorecard": "import anomaly_routing.scoreboard as m\nold = m.evaluate_daily\n"
@@ -90,11 +93,13 @@ def test_notebook_runs_with_small_parameters(path, small_market, tmp_path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_goes_red_when_the_package_breaks(path, small_market, tmp_path):
-    """Runs after the test above has filled `small_market`; the broken run writes into it last."""
-    stage = stage_of(path)
+    """Runs after the test above has filled `small_market`, on a copy of it without the stage's own runs."""
+    stage, market = stage_of(path), tmp_path / "market"
     if not (small_market / "reports" / "simulated" / "metrics.json").exists():
         pytest.fail("the notebooks have not run (do not deselect test_notebook_runs_with_small_parameters)")
-    done = nbval(prepare(stage, small_market, tmp_path / path.name, first_cell=BREAKS[stage]))
+    shutil.copytree(small_market, market)
+    shutil.rmtree(market / "reports" / "simulated" / "runs" / stage, ignore_errors=True)
+    done = nbval(prepare(stage, market, tmp_path / path.name, first_cell=BREAKS[stage]))
     assert done.returncode == 1, f"{path.name} did not notice:\n{done.stdout[-2000:]}"
     assert "AssertionError" in done.stdout, done.stdout[-2000:]
 

@@ -14,8 +14,8 @@ import yaml
 
 from anomaly_routing.data.simulate import default_splits
 from tests.conftest import ROOT
+from tests.test_notebooks import SESSIONS, SMALL
 
-SESSIONS = 700
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -34,10 +34,8 @@ def clone(tmp_path_factory) -> Path:
             shutil.copy(source, target / name)
     params = yaml.safe_load((target / "params.yaml").read_text())
     params["market"]["splits"] = dict(default_splits(SESSIONS).__dict__)
-    params["data"] |= {"n_stocks": 16, "n_sessions": SESSIONS}
-    params["features"]["spread_stocks"] = 2
-    params["baselines"] |= {"seeds": [0], "epochs": 1, "max_rows": 300}
-    params["scorecard"]["replicates"] = 100
+    for stage, own in SMALL.items():
+        params[stage] |= own
     (target / "params.yaml").write_text(yaml.safe_dump(params))
     subprocess.run(["git", "init", "--quiet"], cwd=target, check=True)
     return target

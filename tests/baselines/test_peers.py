@@ -30,7 +30,7 @@ def reported(part: str) -> list[dict]:
 
 def test_the_report_has_every_part_with_five_seeds():
     found = read_json(REPORT)
-    assert list(found) == list(PARTS)
+    assert set(found) == set(PARTS)
     for row in (row for part in found.values() for row in part["rows"]):
         assert len(row["ours"]) == len(row["seeds"]) == 5, row["measure"]
         assert row["source"] and row["note"]
