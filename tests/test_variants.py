@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import yaml
 
 from anomaly_routing.model.config import DESIGN, PRESETS, make_config
 from anomaly_routing.model.training import chunks, make_training
-from anomaly_routing.train import Job
-from anomaly_routing.variants import read_catalogue, rescaled, view
+from anomaly_routing.panel import Splits
+from anomaly_routing.runs import read_meta
+from anomaly_routing.train import Job, expand
+from anomaly_routing.variants import placed, read_catalogue, rescaled, view
 from tests.conftest import ROOT
 from tests.model.small_networks import BURN_IN, TRAINED, small_tensors
 
@@ -65,6 +68,23 @@ def test_a_design_that_is_not_used_renames_no_run():
     assert other["model"]["mechanisms"] == "two" and other["training"]["scalar_speed"] == 50.0
 
 
+def test_the_stored_runs_keep_their_names():
+    """What the real market's parameters ask for is found under the names it had before there were variants."""
+    folder = ROOT / "reports" / "us100" / "runs" / "model"
+    params = yaml.safe_load((ROOT / "markets" / "us100" / "params.yaml").read_text())["model"]
+    stored = read_meta(next(folder.glob("intended--full--seed0--*.npz")))["key"]
+    market = SimpleNamespace(
+        market="us100",
+        splits=Splits(**stored["config"]["splits"]),
+        features_numerics=stored["config"]["features_numerics"],
+        data_hash=stored["data_hash"],
+    )
+    names = {job.key(market).filename for job in expand(params["jobs"], params["training"])}
+    assert {path.name for path in folder.glob("*.npz")} <= names
+    first = {"intended--full--seed0--2774be0ef7e9.npz", "literal--full--seed0--0729205eebb7.npz"}
+    assert first <= {Job(m, training=params["training"]).key(market).filename for m in PRESETS}
+
+
 WRONG = {
     "typo in a key": (lambda c: c["variants"]["no_moe"]["model"].update(mechanism="one"), "no_moe.*no key mechanism"),
     "typo in a value": (lambda c: c["variants"]["alpha0"]["model"].update(alpha_rule="fix"), "alpha0.*'fix'"),
@@ -75,6 +95,11 @@ WRONG = {
         lambda c: c["variants"]["no_moe"]["model"].update(routing_rule="top2"),
         "nothing to choose from",
     ),
+    "value of a rule that is not chosen": (
+        lambda c: c["variants"].update(x={"model": {"alpha_fixed": 0.3}}),
+        "x: alpha_fixed says nothing without alpha_rule",
+    ),
+    "seeds": (lambda c: c["tiers"]["narrow"].update(seeds=0), "narrow: seeds is 0"),
     "change of a shared run": (lambda c: c["variants"]["no_mpi"].update(model={"top_k": 3}), "shares the run of full"),
     "run of nobody": (lambda c: c["variants"]["no_mpi"].update(run="ful"), "shares the run of ful, which has none"),
     "run of a run": (lambda c: c["variants"].update(x={"run": "no_mpi"}), "shares the run of no_mpi"),
@@ -110,6 +135,7 @@ def test_nothing_is_fitted_on_the_sessions_without():
     tensors = small_tensors()
     holed = view(tensors, {"without": hole(tensors)})
     span = np.arange(BURN_IN + 20, BURN_IN + 30)
+    assert Job("intended").key(holed) == Job("intended").key(placed(tensors, {"without": hole(tensors)}))
     assert not holed.train[span].any() and holed.train.sum() == TRAINED - 10
     assert np.array_equal(holed.scored, tensors.scored)
     samples = np.flatnonzero(holed.train)

@@ -39,12 +39,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All variants by name, the rows of each table as (claim, variant), and what each tier lays over a variant."""
+    """All variants by name, the rows of each table as (claim, variant), what each tier lays over a variant, and how many
+    seeds a tier has."""
 
     preset: str
     variants: dict[str, Variant]
     tables: dict[str, list[tuple[str, str]]]
     tiers: dict[str, dict[str, dict[str, Any]]]
+    seeds: dict[str, int]
 
     def job(self, name: str, seed: int, tier: str) -> Job:
         """The training behind a variant; what the variant says itself wins over the tier."""
@@ -73,9 +75,10 @@ def read_catalogue(path: Path) -> Catalogue:
         _check_runs(variants)
         tables = {table: _rows(table, rows, variants) for table, rows in content["tables"].items()}
         tiers = {tier: _tier(tier, over or {}, preset) for tier, over in content["tiers"].items()}
+        seeds = {tier: (over or {}).get("seeds", 1) for tier, over in content["tiers"].items()}
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return Catalogue(preset, variants, tables, tiers)
+    return Catalogue(preset, variants, tables, tiers, seeds)
 
 
 def _variant(name: str, own: dict[str, Any], preset: str) -> Variant:
@@ -93,6 +96,8 @@ def _variant(name: str, own: dict[str, Any], preset: str) -> Variant:
         make_training(**variant.training)
     except ValueError as error:
         raise ValueError(f"variant {name}: {error}") from error
+    if "alpha_fixed" in variant.model and variant.model.get("alpha_rule") != "fixed":
+        raise ValueError(f"variant {name}: alpha_fixed says nothing without alpha_rule: fixed")
     if (later := variant.data.get("later", 0)) and not (isinstance(later, int) and later > 0):
         raise ValueError(f"variant {name}: later is {later!r}; it must be a number of sessions")
     if (span := variant.data.get("without")) is not None:
@@ -117,8 +122,10 @@ def _rows(table: str, rows: dict[str, Any], variants: dict[str, Variant]) -> lis
 
 
 def _tier(tier: str, over: dict[str, Any], preset: str) -> dict[str, dict[str, Any]]:
-    if unknown := sorted(set(over) - {"model", "training"}):
-        raise ValueError(f"tier {tier} says {', '.join(unknown)}; it can say model, training")
+    if unknown := sorted(set(over) - {"model", "training", "seeds"}):
+        raise ValueError(f"tier {tier} says {', '.join(unknown)}; it can say model, training, seeds")
+    if not (isinstance(over.get("seeds", 1), int) and over.get("seeds", 1) >= 1):
+        raise ValueError(f"tier {tier}: seeds is {over['seeds']!r}; it must be an integer from 1 up")
     make_config(preset, **over.get("model", {}))
     make_training(**over.get("training", {}))
     return over
@@ -140,19 +147,24 @@ class SplitsWithout(Splits):
         return super().train(sessions) | self.val(sessions) | self.test(sessions)
 
 
-def view(tensors: Tensors, data: dict[str, Any]) -> Tensors:
-    """The market as a variant's training sees it.
+def placed(tensors: Tensors, data: dict[str, Any]) -> Tensors:
+    """The market with a variant's samples; features as they are, which is enough for the key of its run.
 
-    later : the first sample ends so many sessions later. without : nothing is fitted on the span, scaling included.
+    later : the first sample ends so many sessions later. without : nothing is fitted on the span.
     """
     splits = tensors.splits.__dict__.copy()
     if later := data.get("later"):
         first = int(tensors.sessions.searchsorted(pd.Timestamp(splits["first_session"]))) + later
         splits["first_session"] = f"{tensors.sessions[first]:%Y-%m-%d}"
     if span := data.get("without"):
-        holed = replace(tensors, splits=SplitsWithout(**splits, without_first=span[0], without_last=span[1]))
-        return replace(holed, x=rescaled(holed))
+        return replace(tensors, splits=SplitsWithout(**splits, without_first=span[0], without_last=span[1]))
     return replace(tensors, splits=Splits(**splits)) if later else tensors
+
+
+def view(tensors: Tensors, data: dict[str, Any]) -> Tensors:
+    """The market as a variant's training sees it: `placed`, and scaled without the span that nothing is fitted on."""
+    seen = placed(tensors, data)
+    return replace(seen, x=rescaled(seen)) if data.get("without") else seen
 
 
 def rescaled(tensors: Tensors) -> np.ndarray:
