@@ -32,7 +32,7 @@ def export(folder: Path, target: Path, without: set[Path] = frozenset()) -> list
             size = path.stat().st_size + 2 * tarfile.BLOCKSIZE
         groups[-1].append(path)
     if len(groups) > SHARDS:
-        raise ValueError(f"the runs of {folder} need {len(groups)} files, more than {SHARDS}: merge what there is first")
+        raise ValueError(f"the runs of {folder} need {len(groups)} files, more than {SHARDS}: merge some first")
     written = []
     for number, members in enumerate(filter(None, groups), start=1):
         with replacing(target / f"shard-{number}.tar") as partial, tarfile.open(partial, "w") as shard:

@@ -124,8 +124,8 @@ def run(
 ) -> dict[Task, str]:
     """Train the tasks in `workers` processes; returns what went wrong, by task ("no time" where it ran out).
 
-    A worker that dies may take the pool with it: the rest is started again, unless that happens `FUTILE` times without a
-    finished run in between. Raises RuntimeError then, and OSError when the disk is full. `after`: called after each run.
+    A worker that dies may take the pool with it: the rest is started again, unless that happens `FUTILE` times without
+    a finished run in between. Raises RuntimeError then, and OSError when the disk is full. after : called after a run.
     """
     problems: dict[Task, str] = {}
     taken: list[float] = []
@@ -143,7 +143,8 @@ def run(
                         taken.append(seconds)
                         after()
                     if "No space left" in problem:
-                        raise OSError(f"{problem}: free some space for {plan.store} and {plan.scratch}, then start again")
+                        full = f"{plan.store} and {plan.scratch}"
+                        raise OSError(f"{problem}: free some space for {full}, then start again")
             except Exception as error:
                 if type(error).__name__ not in DEATHS:
                     raise
@@ -230,7 +231,8 @@ def _run(args: argparse.Namespace) -> dict[Task, str]:
     scratch = args.scratch or paths.interim / "unfinished"
     plan = Plan(file, listed, store.folder, scratch, tier, args.device, threads, deadline)
     every = tasks(catalogue, _chosen(args, catalogue), args.seeds or catalogue.seeds[tier])
-    pending = lacking(every, catalogue, tensors, tier, [store, *map(RunStore, args.known), RunStore(paths.runs("model"))])
+    stores = [store, *map(RunStore, args.known), RunStore(paths.runs("model"))]
+    pending = lacking(every, catalogue, tensors, tier, stores)
     there = set(store.folder.glob("[!.]*.npz"))
     after = partial(export, store.folder, args.out, there) if args.out else lambda: None
     print(f"{len(pending)} of {len(every)} trainings to do, tier {tier}, {workers} workers of {threads} threads")

@@ -39,8 +39,8 @@ class Variant:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All variants by name, the rows of each table as (claim, variant), what each tier lays over a variant, and how many
-    seeds a tier has."""
+    """All variants by name, the rows of each table as (claim, variant), what each tier lays over a variant, and how
+    many seeds a tier has."""
 
     preset: str
     variants: dict[str, Variant]
