@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from anomaly_routing.evaluation.aggregate import daily_statistic
 from anomaly_routing.evaluation.detection import WINDOWS
+from anomaly_routing.evaluation.placebo import chance_hit_rate
 from anomaly_routing.evaluation.readings import CUTS, DATES, count_hits, raise_alarms
 from anomaly_routing.panel import Splits
-from anomaly_routing.plots import CHANCE, INK, PAPER
+from anomaly_routing.plots import BLUE, CHANCE, INK, ORANGE, PAPER
 from anomaly_routing.runs import Run, read_run
 
 # column -> what is chosen
@@ -129,3 +131,17 @@ def draw_curve(axes: np.ndarray, curve: pd.DataFrame, goal: float | None) -> Non
         below.axhline(y - 0.5, color=CHANCE, lw=0.4, ls=":")
     below.set_yticks(*zip(*names, strict=True), fontsize=7)
     below.set(ylim=(y - 0.5, -0.5), xlim=above.get_xlim(), xlabel="place among the sorted readings, %")
+
+
+def draw_against_alarms(ax: plt.Axes, curve: pd.DataFrame, goal: float) -> None:
+    """Every reading's share of hits against its alarm rate, beside a blind alarm's and the paper's share."""
+    literal = curve["aggregation"] == "any"
+    for mask, colour, text in ((~literal, BLUE, "a reading"), (literal, ORANGE, "some stock above its cut")):
+        part = curve[mask]
+        ax.plot(100 * part["alarm_rate"], 100 * part["share"], ".", color=colour, ms=4, alpha=0.3, label=text)
+    rate = np.linspace(0, 1, 101)
+    ax.plot(100 * rate, 100 * chance_hit_rate(rate), "--", color=CHANCE, lw=1, label="blind alarm, five sessions")
+    ax.plot(100 * rate, 100 * chance_hit_rate(rate, 10), ":", color=CHANCE, lw=1, label="the same, ten sessions")
+    ax.axhline(100 * goal, color=PAPER, lw=1)
+    ax.set(xlabel="alarm days, % of test sessions", ylabel="events hit, %", xlim=(0, 100), ylim=(-3, 104))
+    ax.legend(fontsize=7.5, loc="lower right")
