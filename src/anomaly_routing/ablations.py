@@ -101,14 +101,21 @@ def judge_all(
 
 
 def table(
-    rows: list[tuple[str, str]], lines: dict[str, dict[int, dict]], claims: dict[str, Any], tier: str
+    rows: list[tuple[str, str]], lines: dict[str, dict[str, dict[int, dict]]], claims: dict[str, Any]
 ) -> pd.DataFrame:
     """One row a claim: the paper's rate (%) and lead (sessions), our median seed's hits, and status.
 
+    lines : tier -> variant -> seed -> `judge`. The first tier has every row, run or not; others add what they have run.
     Columns `INTERFACE`, then the claim, the seeds' range, mean, the test events under both protocols and the companions
     of A06. Alarm rates and companions are means over seeds.
     """
-    return pd.DataFrame([_row(claim, name, lines[name], claims, tier) for claim, name in rows])
+    first = next(iter(lines))
+    return pd.DataFrame([
+        _row(claim, name, of_tier[name], claims, tier)
+        for tier, of_tier in lines.items()
+        for claim, name in rows
+        if tier == first or of_tier[name]
+    ])  # fmt: skip
 
 
 def _row(claim: str, name: str, seeds: dict[int, dict], claims: dict[str, Any], tier: str) -> dict[str, Any]:
@@ -124,14 +131,14 @@ def _row(claim: str, name: str, seeds: dict[int, dict], claims: dict[str, Any], 
         "hits": float(np.median(hits)),
         "n_events": paper[0]["n_events"],
         "lead": float(np.median(leads)) if leads else None,
-        "alarm_rate": np.mean([p["alarm_rate"] for p in paper]),
+        "alarm_rate": _mean([p["alarm_rate"] for p in paper]),
         "lowest seed": min(hits),
         "highest seed": max(hits),
         "mean hits": np.mean(hits),
         "hits_test": float(np.median([p["hits_test"] for p in paper])),
         "n_test": paper[0]["n_test"],
         "matched: hits_test": float(np.median([m["hits_test"] for m in matched])),
-        "matched: alarm_rate": np.mean([m["alarm_rate"] for m in matched]),
+        "matched: alarm_rate": _mean([m["alarm_rate"] for m in matched]),
         "hits_val": float(np.median([p["hits_val"] for p in paper])),
         "n_val": paper[0]["n_val"],
         **{name: _mean([p[name] for p in paper]) for name in ("recall", "auc_val")},
@@ -223,8 +230,8 @@ def missing(
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
-def draw_rates(ax: plt.Axes, rows: pd.DataFrame, lines: dict[str, dict[int, dict]], labels: list[str]) -> None:
-    """The paper's rate, our seeds and their median, in percent of the events; rows without a run stay open."""
+def draw_rates(ax: plt.Axes, rows: pd.DataFrame, lines: dict[str, dict[int, dict]]) -> None:
+    """The paper's rate of each row of a `table`, our seeds and their median, in percent of the events."""
     y = np.arange(len(rows))[::-1]
     ax.plot(rows["paper_rate"].astype(float), y, "D", color=PAPER, ms=6, label="the paper")
     for place, name in zip(y, rows["variant"], strict=True):
@@ -235,6 +242,6 @@ def draw_rates(ax: plt.Axes, rows: pd.DataFrame, lines: dict[str, dict[int, dict
         else:
             ax.text(1, place, NOT_RUN, color=GREY, fontsize=8, va="center")
     ax.plot([], [], "o", color=BLUE, ms=5, alpha=0.6, label="ours, a seed (bar: median)")
-    ax.set_yticks(y, labels)
+    ax.set_yticks(y, rows["variant"])
     ax.set(xlim=(0, 100), ylim=(-0.7, len(rows) - 0.3), xlabel="events hit, %")
     ax.grid(axis="y", lw=0.4, color=GREY, alpha=0.4)

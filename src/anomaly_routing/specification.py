@@ -120,13 +120,12 @@ def draw_curve(axes: np.ndarray, curve: pd.DataFrame, goal: float | None) -> Non
     above.set(ylim=(-3, 104), ylabel="events hit, %", title=f"{len(curve)} readings, the most hits first")
     names, y = [], 0
     for choice in CHOICES:
-        values = list(dict.fromkeys(curve[choice]))
-        for value in values:
+        for value in curve.assign(place=place).groupby(choice)["place"].median().sort_values().index:
             at = 100 * place[(curve[choice] == value).to_numpy()]
             below.hlines(y, at.min(), at.max(), color=CHANCE, lw=0.8)
             below.hlines(y, *np.quantile(at, [0.25, 0.75]), color=INK, lw=3)
             below.plot(np.median(at), y, "o", color=INK, ms=4)
-            names.append((y, str(value)))
+            names.append((y, value if choice == "model" else f"{choice}: {value}"))
             y += 1
         below.axhline(y - 0.5, color=CHANCE, lw=0.4, ls=":")
     below.set_yticks(*zip(*names, strict=True), fontsize=7)
@@ -134,14 +133,18 @@ def draw_curve(axes: np.ndarray, curve: pd.DataFrame, goal: float | None) -> Non
 
 
 def draw_against_alarms(ax: plt.Axes, curve: pd.DataFrame, goal: float) -> None:
-    """Every reading's share of hits against its alarm rate, beside a blind alarm's and the paper's share."""
+    """Share of hits against alarm rate, an area for the number of readings; a blind alarm's and the paper's share."""
     literal = curve["aggregation"] == "any"
-    for mask, colour, text in ((~literal, BLUE, "a reading"), (literal, ORANGE, "some stock above its cut")):
-        part = curve[mask]
-        ax.plot(100 * part["alarm_rate"], 100 * part["share"], ".", color=colour, ms=4, alpha=0.3, label=text)
-    rate = np.linspace(0, 1, 101)
+    for mask, colour, text in ((~literal, BLUE, "readings"), (literal, ORANGE, "some stock above its cut")):
+        same = curve[mask].assign(rate=(100 * curve["alarm_rate"]).round()).groupby(["rate", "share"]).size()
+        rate, share = (same.index.get_level_values(level).to_numpy(float) for level in ("rate", "share"))
+        ax.scatter(rate, 100 * share, s=6 * same.to_numpy(), color=colour, alpha=0.5, lw=0, label=text)
+    rate = np.linspace(0, 1, 401)
     ax.plot(100 * rate, 100 * chance_hit_rate(rate), "--", color=CHANCE, lw=1, label="blind alarm, five sessions")
     ax.plot(100 * rate, 100 * chance_hit_rate(rate, 10), ":", color=CHANCE, lw=1, label="the same, ten sessions")
     ax.axhline(100 * goal, color=PAPER, lw=1)
-    ax.set(xlabel="alarm days, % of test sessions", ylabel="events hit, %", xlim=(0, 100), ylim=(-3, 104))
-    ax.legend(fontsize=7.5, loc="lower right")
+    ax.set(xlabel="alarm days, % of test sessions", ylabel="events hit, %", ylim=(-4, 106))
+    ax.set_xscale("function", functions=(np.sqrt, np.square))  # most readings alarm seldom
+    ax.set(xlim=(0, 100), xticks=[0, 1, 5, 10, 20, 40, 60, 80, 100])
+    for handle in ax.legend(fontsize=7.5, loc="lower right").legend_handles[:2]:
+        handle.set_sizes([30])

@@ -38,9 +38,10 @@ class Alarms:
     judged: np.ndarray
 
     @property
-    def rate(self) -> float:
-        """Share of the judged test sessions that alarm."""
-        return float(self.alarm[self.days.test & self.judged].mean())
+    def rate(self) -> float | None:
+        """Share of the judged test sessions that alarm; None when there is none."""
+        sessions = self.days.test & self.judged
+        return float(self.alarm[sessions].mean()) if sessions.any() else None
 
 
 def raise_alarms(
