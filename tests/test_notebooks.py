@@ -33,7 +33,7 @@ SMALL = {
         "jobs": [{"method": "intended", "seeds": [0]}, {"method": "literal", "seeds": [0]}],
         "training": {"epochs": 2},
     },
-    "ablations": {"training": {"epochs": 2}},
+    "ablations": {"tiers": ["quick"], "training": {"epochs": 2}},
     "scorecard": {"replicates": 200},
 }
 BREAKS = {  # stage -> what is broken before the notebook's own imports
