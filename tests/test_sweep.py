@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ from anomaly_routing.train import train_one
 from anomaly_routing.variants import read_catalogue
 from tests.conftest import ROOT
 from tests.model.small_networks import SMALL, small_tensors
+from tests.test_tensors import bare
 
 NAMES = ["full", "no_mpi", "no_moe", "fast_scalars"]
 RUNS = ["full", "no_moe", "fast_scalars"]  # those with a training of their own
@@ -116,6 +118,18 @@ def test_one_bar_and_no_other(market, tmp_path, capfd):
     sweep.main(command(market, tmp_path, "--variants", "full", "--seeds", "1"))
     err = capfd.readouterr().err
     assert "trainings" in err and "1/1" in err and "epoch" not in err
+
+
+def test_a_bare_machine_sweeps_with_one_worker(market, undisturbed, tmp_path):
+    """It has torch, numpy, pandas, tqdm and safetensors; the variants come as JSON."""
+    listed = tmp_path / "variants.json"
+    listed.write_text(json.dumps(yaml.safe_load((market / "variants.yaml").read_text())))
+    order = command(market, tmp_path / "store", "--variants", "full", "--seeds", "1", "--workers", "1")
+    order[order.index("--variants-file") + 1] = str(listed)
+    done = bare(f"import anomaly_routing.sweep as command\ncommand.main({order!r})")
+    assert done.returncode == 0, done.stderr
+    ((name, series),) = content(tmp_path / "store").items()
+    assert content(undisturbed)[name] == series
 
 
 # --- what is stored --------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ Dask cluster instead (`--scheduler ADDRESS`; without it, one of local workers). 
 that is not expected to end in time. `--out DIR` also writes the new runs there as a few files, to be merged elsewhere:
 `python -m anomaly_routing.sweep --market us100 --merge DIR`.
 
-Needs what `train` needs, and PyYAML; several workers need joblib, a cluster needs distributed.
+Needs what `train` needs, and PyYAML unless `--variants-file` is the same content as JSON; several workers need joblib,
+a cluster needs distributed.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ elsewhere asks for a variant by name.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from anomaly_routing.model.config import PRESETS, make_config
 from anomaly_routing.model.training import make_training
@@ -64,7 +64,7 @@ class Catalogue:
 def read_catalogue(path: Path) -> Catalogue:
     """Raises ValueError, before anything runs, for a key that does not exist, a value that cannot be, overrides that
     contradict each other, a table row or a shared run that names an unknown variant."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = _content(path)
     if unknown := sorted(set(content) - {"preset", "variants", "tables", "tiers"}):
         raise ValueError(f"{path}: no section is called {', '.join(unknown)}")
     preset = content["preset"]
@@ -79,6 +79,16 @@ def read_catalogue(path: Path) -> Catalogue:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return Catalogue(preset, variants, tables, tiers, seeds)
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Of a YAML file, or of a JSON one, which a machine without PyYAML can read."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return json.loads(text)
+    import yaml
+
+    return yaml.safe_load(text)
 
 
 def _variant(name: str, own: dict[str, Any], preset: str) -> Variant:
