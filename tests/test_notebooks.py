@@ -33,6 +33,7 @@ SMALL = {
         "jobs": [{"method": "intended", "seeds": [0]}, {"method": "literal", "seeds": [0]}],
         "training": {"epochs": 2},
     },
+    "ablations": {"tiers": ["quick"], "training": {"epochs": 2}},
     "scorecard": {"replicates": 200},
 }
 BREAKS = {  # stage -> what is broken before the notebook's own imports
@@ -47,6 +48,8 @@ BREAKS = {  # stage -> what is broken before the notebook's own imports
     "m.read_run = backwards",
     "model": "import anomaly_routing.model.experts as m\nold = m.Gate.temperature\n"
     "m.Gate.temperature = lambda self, psi: 3 * old(self, psi)",
+    "ablations": "import anomaly_routing.evaluation.readings as m\nold = m.quantile_cuts\n"
+    "m.quantile_cuts = lambda *a, **k: old(*a, **k) - 1",
     "scorecard": "import anomaly_routing.scoreboard as m\nold = m.evaluate_daily\n"
     "m.evaluate_daily = lambda *a, **k: {p: r | {'hits': r['hits'] + 1} for p, r in old(*a, **k).items()}",
 }

@@ -15,6 +15,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,8 @@ class Job:
         if self.method not in PRESETS:
             return baseline_key(self.method, self.seed, self.training | self.overrides, tensors)
         config = {
-            "model": asdict(make_config(self.method, **self.overrides)),
-            "training": asdict(make_training(**self.training)),
+            "model": make_config(self.method, **self.overrides).identity(),
+            "training": make_training(**self.training).identity(),
             "splits": asdict(tensors.splits),
             "features_numerics": tensors.features_numerics,
         }
@@ -104,11 +105,20 @@ def expand(jobs: list[dict[str, Any]], training: dict[str, Any]) -> list[Job]:
 
 
 def train_one(
-    tensors: Tensors, job: Job, store: RunStore, *, device: str = "auto", tier: str, scratch: Path, keep: Keep | None
+    tensors: Tensors,
+    job: Job,
+    store: RunStore,
+    *,
+    device: str = "auto",
+    tier: str,
+    scratch: Path,
+    keep: Keep | None,
+    pack: Callable[[Run], Run] | None = None,
 ) -> RunKey:
     """Train, score and store one run, unless it is there.
 
-    scratch : folder for the state of an unfinished training. keep : None keeps daily series alone.
+    scratch : folder for the state of an unfinished training. keep : None keeps daily series alone. pack : of a sweep,
+    what becomes of the run before it is stored; such a training shows no progress of its own.
     """
     key = job.key(tensors)
     if job.method not in PRESETS:
@@ -127,7 +137,7 @@ def train_one(
     net = Network(len(tensors.features), tensors.categories, make_config(job.method, **job.overrides))
     training = make_training(**job.training)
     started = time.perf_counter()
-    fitted = fit(net, tensors, training, job.seed, chosen, state, job.name)
+    fitted = fit(net, tensors, training, job.seed, chosen, state, "" if pack else job.name)
     outcomes = {}
     for rule in reversed(STOP_RULES):  # the tail's weights stay in the network
         net.load_state_dict(rounded(fitted.weights[rule]))
@@ -143,7 +153,8 @@ def train_one(
     extras = {} if keep is None else _extras(net, tensors, outcomes["tail"], keep, chosen)
     if keep is not None and keep.checkpoint:  # before the run: a run that is stored is not made again
         save_checkpoint(keep.checkpoint, net, {"run": key.filename, "stop_rule": "tail"})
-    store.save(key, as_run(tensors, outcomes, info, keep is not None, extras))
+    run = as_run(tensors, outcomes, info, keep is not None, extras)
+    store.save(key, pack(run) if pack else run)
     _tidy(state, store)
     return key
 

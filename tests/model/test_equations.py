@@ -25,10 +25,23 @@ FLIPPED = {  # one key of `intended` at a time, to the value of `literal`
     "div_sign": 1,
 }
 AFTERWARDS = {"score_stats": "block", "mpi_c3": "std", "mpi_c4": "std"}  # flips that the network does not know
+DESIGNS = {  # SPEC 10: ablations and open designs
+    "alpha_rule=learned": {"alpha_rule": "learned"},
+    "alpha_fixed=1": {"alpha_rule": "fixed", "alpha_fixed": 1.0},
+    "without the prior": {"alpha_rule": "fixed", "alpha_fixed": 0.0, "use_prior": False},
+    "without the prior, no loops": {"use_prior": False, "gcn_loops": False},
+    **{f"{key}={value}": {key: value} for key, value in {
+        "cross_attention": "uniform", "sources": "temporal", "contagion_sees": "refined", "expert_task": "predict",
+        "rec_rule": "routed"}.items()},
+    **{f"mechanisms={value}": {"mechanisms": value} for value in ("one", "two", "six")},
+    **{f"routing_rule={value}": {"routing_rule": value} for value in ("uniform", "top2", "hard")},
+}  # fmt: skip
 MIXED_UP = (0, 1, 2, 3, 0, 1, 2, 3, 2, 1)  # categories of ten features, not side by side
 CASES = {
     **{preset: (preset, {"top_k": 3}, mixed) for preset in PRESETS},
     **{f"{key}={value}": ("intended", {"top_k": 3, key: value}, mixed) for key, value in FLIPPED.items()},
+    **{name: ("intended", {"top_k": 3, **keys}, mixed) for name, keys in DESIGNS.items()},
+    "literal, two experts": ("literal", {"top_k": 3, "mechanisms": "two", "routing_rule": "top2"}, mixed),
     "psi_rule=rank": ("intended", {"top_k": 3, "psi_rule": "rank"}, mixed),
     "bilstm_projection": ("intended", {"top_k": 3, "bilstm_projection": True}, mixed),
     **{f"{preset}, k beyond N": (preset, {"top_k": 20}, mixed) for preset in PRESETS},
@@ -47,7 +60,8 @@ EQUATIONS = {
     "learned": "5.5 top-k",
     "alpha": "5.6 alpha",
     "fused": "5.6 fusion",
-    "z_final": "5.6 graph attention",
+    "z_ref": "5.6 graph attention",
+    "z_final": "5.6 refinement",
     "category_signal": "6.1 category signals",
     "tau": "6.4 temperature",
     "routing": "6.1-6.4 gate",

@@ -78,6 +78,47 @@ def test_every_parameter_has_a_gradient_but_the_dead_ends(preset, chunk, dead):
     assert without_gradient(found) == matching(found, dead)
 
 
+GATE_ENDS = {"experts.gate.": "the weights do not depend on it", "experts.category_norm.": "feeds the gate only"}
+CONTEXT = {f"encoder.{name}.": "feeds the context only" for name in ("cross_query", "cross_key")}
+DESIGN_ENDS = {  # SPEC 10: what an ablation leaves without a gradient, beside `DEAD`
+    "cross_attention": ("uniform", CONTEXT),
+    "sources": (
+        "temporal",
+        CONTEXT
+        | {f"encoder.{name}.": "feeds the context only" for name in ("cross_value", "cross_out", "context")}
+        | {"graph.sources.": "one source has no weight", "graph.edge.": "not asked"},
+    ),
+    "alpha_rule": ("learned", {"graph.alpha.b": "stress does not move it"}),
+    "mechanisms": ("one", GATE_ENDS),
+    "contagion_sees": ("refined", {}),
+    "expert_task": ("predict", {}),
+    "rec_rule": ("routed", {}),
+    "use_prior": (False, {}),
+}
+
+
+@pytest.mark.parametrize("key", [*DESIGN_ENDS, "alpha_fixed", "hard", "uniform", "top2", "two", "six"])
+def test_what_an_ablation_leaves_without_a_gradient(key):
+    """And nothing else: an ablation cuts what it says."""
+    other = {
+        "alpha_fixed": ({"alpha_rule": "fixed"}, {"graph.alpha.": "not asked"}),
+        "hard": ({"routing_rule": "hard"}, GATE_ENDS),
+        "uniform": ({"routing_rule": "uniform"}, GATE_ENDS),
+        "top2": ({"routing_rule": "top2"}, {}),
+        "two": ({"mechanisms": "two"}, {}),
+        "six": ({"mechanisms": "six"}, {}),
+    }
+    if key in DESIGN_ENDS:
+        value, ends = DESIGN_ENDS[key]
+        overrides = {key: value}
+    else:
+        overrides, ends = other[key]
+    model, _, terms = forward("intended", **overrides)
+    found = gradients(model, terms["total"])
+    assert all(torch.isfinite(g).all() for g in found.values())
+    assert without_gradient(found) == matching(found, DEAD | ends)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_session_with_one_stock_among_others_keeps_gradients_finite(preset):
     model, _, terms = forward(preset, one_stock())

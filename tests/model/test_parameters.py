@@ -102,7 +102,7 @@ def test_the_projection_brings_the_count_near_the_paper():
 @pytest.mark.parametrize(("preset", "column"), [("literal", 0), ("intended", 1)])
 def test_a_preset_is_a_column_of_the_table(preset, column):
     got = dataclasses.asdict(make_config(preset))
-    assert got == COMMON | {key: values[column] for key, values in SWITCHES.items()}
+    assert got == COMMON | config_module.DESIGN | {key: values[column] for key, values in SWITCHES.items()}
     assert {key: config_module.PRESETS[preset][key] for key in SWITCHES} == {k: v[column] for k, v in SWITCHES.items()}
     assert build_model().config == make_config("intended")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -359,7 +359,7 @@ def test_what_is_said_of_a_run(stored):
     assert [line["tail"] for line in info["history"]] == [3.0, 1.0, 2.0]
     assert info["theta_s_tail"] != info["theta_s_val"]
     meta = read_meta(RunStore(folder / "runs").path(key))["key"]
-    assert meta["config"]["training"] == asdict(train.make_training(**job().training))
+    assert meta["config"]["training"] == train.make_training(**job().training).identity()
     assert meta["config"]["model"]["window"] == 5 and meta["market"] == "m" and meta["data_hash"] == "hash"
     assert sorted(p.name for p in folder.rglob("*.*") if p.is_file()) == sorted([key.filename, "intended.safetensors"])
 

@@ -13,6 +13,7 @@ from scipy.special import expit
 
 EPS = 1e-8
 GROUPS = [range(0, 6), range(6, 14), range(14, 21), range(21, 29)]
+SIX = [range(0, 6), (6, 7, 8, 11), (9, 10, 12, 13), range(14, 21), (21, 22, 25, 28), (23, 24, 26, 27)]
 HORIZONS = (1, 3, 5)
 
 
@@ -54,7 +55,15 @@ class Oracle:
     """
 
     def __init__(self, parameters, config, groups=GROUPS):
-        self.p, self.c, self.groups = parameters, config, groups
+        self.p, self.c = parameters, config
+        contagion = list(groups[2])
+        others = [j for k in (0, 1, 3) for j in groups[k]]
+        self.groups, self.spatial = {
+            "four": (groups, 2),
+            "one": ([sorted(others + contagion)], None),
+            "two": ([sorted(others), contagion], 1),
+            "six": (SIX, 3),
+        }[config.mechanisms]
 
     def run(self, x, active, prior, stress, given=None):
         days = []
@@ -98,7 +107,9 @@ class Oracle:
 
         # module 1
         h_temp = say("h_temp", rows(lambda i: self.temporal(window[:, i])))
-        h_spat = say("h_spat", self.spatial(last, on, edges))
+        if not self.c.use_prior:
+            edges = np.zeros((n, n))
+        h_spat = say("h_spat", self.smooth(last, on, edges))
         q = rows(lambda i: self.linear("encoder.cross_query", h_temp[i]))
         k = rows(lambda i: self.linear("encoder.cross_key", h_spat[i]))
         v = rows(lambda i: self.linear("encoder.cross_value", h_spat[i]))
@@ -106,6 +117,8 @@ class Oracle:
         weights = np.zeros((n, n))
         for i in on:
             weights[i, on] = softmax([q[i] @ k[j] / math.sqrt(size) for j in on])
+            if self.c.cross_attention == "uniform":
+                weights[i, on] = 1 / len(on)
         weights = say("cross_weights", weights)
         h_fused = rows(lambda i: self.linear("encoder.cross_out", sum(weights[i, j] * v[j] for j in on)) + h_temp[i])
         z = say("z", rows(lambda i: np.concatenate([h_temp[i], h_spat[i]])))
@@ -119,12 +132,15 @@ class Oracle:
         support = say("support", similarity >= kappa[:, None])
         learned = say("learned", self.learned(similarity, kappa, support, on))
         a, b = self.p["graph.alpha.a"], self.p["graph.alpha.b"]
-        alpha = say("alpha", min(max(expit(a + b * psi), 0.2), 0.8))
+        steered = a + b * psi if self.c.alpha_rule == "stress" else a
+        steered = self.c.alpha_fixed if self.c.alpha_rule == "fixed" else min(max(expit(steered), 0.2), 0.8)
+        alpha = say("alpha", steered)
         static = edges
         if self.c.fusion_scale == "row":
             static = rows(lambda i: edges[i] / (edges[i].sum() + EPS))
         fused = say("fused", alpha * static + (1 - alpha) * learned)
-        z_final = say("z_final", self.refine(z, fused, on))
+        z_ref = say("z_ref", self.refine(z, fused, on))
+        z_final = say("z_final", rows(lambda i: z[i] + 0.5 * np.concatenate([z_ref[i], np.zeros(len(z_ref[i]))])))
 
         # module 3
         signal = say("category_signal", rows(lambda i: [np.mean(np.abs(last[i, list(g)])) for g in self.groups]))
@@ -133,20 +149,29 @@ class Oracle:
         q, k, v = ([self.linear(f"experts.gate.{m}", z_final[i]) for i in on] for m in ("query", "key", "value"))
         mixed = attention(np.array(q), np.array(k), np.array(v), self.c.attention_heads)
         around = {i: self.linear("experts.gate.out", mixed[row]) for row, i in enumerate(on)}
-        routing = say("routing", rows(lambda i: softmax(self.logits(z_final[i], around[i], psi, signal[i]) / tau)))
-        latents, errors, rebuilt = np.zeros((n, 4, self.c.latent)), np.zeros((n, 4)), np.zeros_like(last)
+        routing = rows(lambda i: self.choose(softmax(self.logits(z_final[i], around[i], psi, signal[i]) / tau)))
+        routing, n_experts = say("routing", routing), len(self.groups)
+        latents, errors, rebuilt = (
+            np.zeros((n, n_experts, self.c.latent)),
+            np.zeros((n, n_experts)),
+            np.zeros_like(last),
+        )
         for i in on:
             for k, group in enumerate(self.groups):
                 f = last[i, list(group)]
-                embedding = h_spat[i] if k == 2 else z_final[i]
+                embedding = z_final[i]
+                if k == self.spatial:
+                    embedding = z_ref[i] if self.c.contagion_sees == "refined" else h_spat[i]
                 latents[i, k] = self.mlp(f"experts.expert.{k}.encode", np.concatenate([embedding, f]), (0, 2))
                 again = self.mlp(f"experts.expert.{k}.decode", np.concatenate([embedding, latents[i, k]]), (0, 2))
+                if self.c.expert_task == "predict":
+                    again = np.array([self.guess(k, embedding, f, j) for j in range(len(f))])
                 rebuilt[i, list(group)] = again
                 errors[i, k] = norm(f - again)
         say("rebuilt", rebuilt)
         errors = say("expert_error", errors)
-        moe = say("moe_error", rows(lambda i: sum(routing[i, k] * errors[i, k] for k in range(4))))
-        latent = say("latent", rows(lambda i: sum(routing[i, k] * latents[i, k] for k in range(4))))
+        moe = say("moe_error", rows(lambda i: sum(routing[i, k] * errors[i, k] for k in range(n_experts))))
+        latent = say("latent", rows(lambda i: sum(routing[i, k] * latents[i, k] for k in range(n_experts))))
 
         # module 4
         horizon = rows(lambda i: [self.horizon_error(d, window[:, i], latent[i]) for d in range(3)])
@@ -181,14 +206,14 @@ class Oracle:
             states.append(h)
         return states
 
-    def spatial(self, last, on, edges):
-        """4.4: the prior graph, with or without loops."""
+    def smooth(self, last, on, edges):
+        """4.4: the prior graph, with or without loops; without the prior, loops alone."""
         graph = edges.copy()
-        if self.c.gcn_loops:
+        if self.c.gcn_loops or not self.c.use_prior:
             for i in on:
                 graph[i, i] += 1
         degree = {i: sum(graph[i, j] for j in on) for i in on}
-        if not self.c.gcn_loops:
+        if not self.c.gcn_loops and self.c.use_prior:
             degree = {i: max(d, 1) for i, d in degree.items()}
         start = {i: self.linear("encoder.spatial_in", last[i]) for i in on}
         h = start
@@ -212,10 +237,11 @@ class Oracle:
 
     def source_weights(self, psi):
         """5.4, order (temp, ctx, prior)."""
+        if self.c.sources == "temporal":
+            return np.array([1.0, 0.0, 0.0])
         w = self.p["graph.sources.w"]
-        if self.c.source_w == "sigmoid":
-            return softmax(expit(w))
-        return softmax(w + self.p["graph.sources.v"] * psi)
+        w = softmax(expit(w)) if self.c.source_w == "sigmoid" else softmax(w + self.p["graph.sources.v"] * psi)
+        return w if self.c.use_prior else w * [1, 1, 0]
 
     def similarity(self, z, context, edges, source, on):
         """5.3-5.4: three cosines, the refinement by the edge network; the diagonal is 0."""
@@ -227,7 +253,9 @@ class Oracle:
                 seen[i, j] = self.linear("graph.edge.second", relu(hidden))
         for i in on:
             for j in on:
-                if i != j:
+                if i != j and self.c.sources == "temporal":
+                    out[i, j] = cosine(z[i], z[j])
+                elif i != j:
                     mix = source[0] * cosine(z[i], z[j]) + source[1] * cosine(context[i], context[j])
                     mix += source[2] * edges[i, j]
                     edge = cosine(seen[i, j], seen[j, i])
@@ -255,11 +283,11 @@ class Oracle:
         return out
 
     def refine(self, z, fused, on):
-        """5.6: attention along the fused graph, added to the temporal half of z."""
+        """5.6: attention along the fused graph."""
         source, target = self.p["graph.gat.a_s"], self.p["graph.gat.a_d"]
         heads, size = source.shape
         u = {i: (self.p["graph.gat.map.weight"] @ z[i]).reshape(heads, size) for i in on}
-        out = np.zeros_like(z)
+        out = np.zeros((len(z), heads * size))
         for i in on:
             own = max(fused[i, j] for j in on)
             strength = [(own if own > 0 else 1.0) if j == i else fused[i, j] for j in on]
@@ -269,8 +297,7 @@ class Oracle:
                 leaky = [r if r > 0 else 0.2 * r for r in raw]
                 w = softmax([r + math.log(a + 1e-6) for r, a in zip(leaky, strength, strict=True)])
                 merged.append(sum(w[m] * u[j][h] for m, j in enumerate(on)))
-            refined = self.linear("graph.gat.out", np.concatenate(merged))
-            out[i] = z[i] + 0.5 * np.concatenate([refined, np.zeros(z.shape[1] - len(refined))])
+            out[i] = self.linear("graph.gat.out", np.concatenate(merged))
         return out
 
     # --- modules 3 and 4 ---------------------------------------------------------------------------------------------
@@ -280,6 +307,22 @@ class Oracle:
         scaled = scaled * self.p["experts.category_norm.weight"] + self.p["experts.category_norm.bias"]
         entry = np.concatenate([z_final, around, [psi], scaled])
         return self.mlp("experts.gate.mlp", entry, (0, 2, 4)) + self.p["experts.gate.b_div"]
+
+    def choose(self, w):
+        """What Table 7 makes of the soft weights."""
+        order = np.argsort(-w)
+        if self.c.routing_rule == "uniform":
+            return np.full(len(w), 1 / len(w))
+        if self.c.routing_rule in ("top2", "hard"):
+            kept = np.isin(range(len(w)), order[: 2 if self.c.routing_rule == "top2" else 1])
+            return w * kept / (w * kept).sum()
+        return w
+
+    def guess(self, k, embedding, f, j):
+        """Feature j of expert k's category from the others."""
+        hidden = np.array([0 if m == j else v for m, v in enumerate(f)])
+        latent = self.mlp(f"experts.expert.{k}.encode", np.concatenate([embedding, hidden]), (0, 2))
+        return self.mlp(f"experts.expert.{k}.decode", np.concatenate([embedding, latent]), (0, 2))[j]
 
     def horizon_error(self, d, window, latent):
         """7.1: the last h rows rebuilt in the order of time."""
@@ -303,7 +346,8 @@ def losses(fields, active, config):
     for t in range(len(active)):
         for i in range(len(active[t])):
             if active[t, i]:
-                rec.append(sum(horizons[t, i]) + sum(errors[t, i]))
+                own = w[t, i] * errors[t, i] if config.rec_rule == "routed" else errors[t, i]
+                rec.append(sum(horizons[t, i]) + sum(own))
                 entropy.append(-sum(v * math.log(max(v, EPS)) for v in w[t, i]))
                 if t and active[t - 1, i]:
                     jumps.append(sum((w[t, i] - w[t - 1, i]) ** 2))

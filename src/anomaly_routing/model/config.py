@@ -23,7 +23,17 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "mpi_c3": ("std", "double_std"),
     "mpi_c4": ("std", "agreement"),
     "bilstm_projection": (False, True),
+    "cross_attention": ("learned", "uniform"),
+    "use_prior": (True, False),
+    "sources": ("three", "temporal"),
+    "alpha_rule": ("stress", "learned", "fixed"),
+    "mechanisms": ("four", "one", "two", "six"),
+    "contagion_sees": ("spatial", "refined"),
+    "expert_task": ("rebuild", "predict"),
+    "routing_rule": ("soft", "uniform", "top2", "hard"),
+    "rec_rule": ("all", "routed"),
 }
+WEIGHTS = ("gamma1", "gamma2", "alpha_fixed")  # numbers that are not negative
 PRESETS: dict[str, dict[str, Any]] = {
     "literal": {
         "psi_rule": "free",
@@ -82,20 +92,52 @@ class ModelConfig:
     decoder_hidden: int = 128
     gamma1: float = 0.01
     gamma2: float = 0.001
+    # the paper's ablations and the designs that it leaves open (SPEC 10); the defaults are the full model
+    cross_attention: str = "learned"  # 1/n_t for every active stock: no_xmodal
+    use_prior: bool = True  # False: the prior graph enters nowhere, alpha0_strict
+    sources: str = "three"  # temporal similarity alone, without edge network: no_multisource
+    alpha_rule: str = "stress"  # clamp(sigmoid(a)) without stress: Table 6 | alpha_fixed, unclamped
+    alpha_fixed: float = 0.5
+    mechanisms: str = "four"  # the members of one, two or six experts: no_moe, Table 7 (A96)
+    contagion_sees: str = "spatial"  # A55: what the adaptive graph has refined
+    expert_task: str = "rebuild"  # A56: predict each feature from the others of its category
+    routing_rule: str = "soft"  # Table 7: 1/K without a gate | the two largest | the largest, no gradient to the gate
+    rec_rule: str = "all"  # A57: the experts' errors in L_rec weighted by the routing
+
+    def identity(self) -> dict[str, Any]:
+        """What tells two models apart: all keys, of the designs only those that are not the full model's.
+
+        So that a new design renames no stored run.
+        """
+        return {key: value for key, value in asdict(self).items() if key not in DESIGN or value != DESIGN[key]}
 
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
             allowed = CHOICES.get(key)
             if allowed and value not in allowed:
                 raise ValueError(f"{key} is {value!r}; it can be {', '.join(map(repr, allowed))}")
-            if not allowed and key in ("gamma1", "gamma2") and not (isinstance(value, int | float) and value >= 0):
+            if not allowed and key in WEIGHTS and not (isinstance(value, int | float) and value >= 0):
                 raise ValueError(f"{key} is {value!r}; it must be a number that is not negative")
-            if not allowed and key not in ("gamma1", "gamma2") and not (isinstance(value, int) and value >= 1):
+            if not allowed and key not in WEIGHTS and not (isinstance(value, int) and value >= 1):
                 raise ValueError(f"{key} is {value!r}; it must be an integer from 1 up")
         if self.window < max(HORIZONS):
             raise ValueError(f"window is {self.window}; the longest decoder rebuilds {max(HORIZONS)} sessions")
         if (2 * self.lstm_hidden) % self.attention_heads:
             raise ValueError(f"attention_heads {self.attention_heads} does not divide 2 x lstm_hidden")
+        if self.alpha_fixed > 1:
+            raise ValueError(f"alpha_fixed is {self.alpha_fixed}; a share is between 0 and 1")
+        if self.mechanisms == "one" and self.routing_rule != "soft":
+            raise ValueError(f"routing_rule {self.routing_rule!r} has nothing to choose from with mechanisms 'one'")
+
+
+_AS_CONFIGURED = ModelConfig()
+DESIGN = {
+    key: getattr(_AS_CONFIGURED, key)
+    for key in (
+        *("cross_attention", "use_prior", "sources", "alpha_rule", "alpha_fixed", "mechanisms", "contagion_sees"),
+        *("expert_task", "routing_rule", "rec_rule"),
+    )
+}
 
 
 def make_config(preset: str = "intended", **overrides: Any) -> ModelConfig:

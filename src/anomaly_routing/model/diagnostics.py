@@ -84,7 +84,7 @@ def routing_diagnostics(columns: list[list[int]], collected: list[dict[str, Tens
         "mean_w": weights.mean(0).tolist(),
         "mean_max_w": float(weights.amax(-1).mean()),
         "routing_entropy": float(-(weights * weights.clamp(min=1e-8).log()).sum(-1).mean()),
-        "corr_l1_l2": float(torch.corrcoef(errors[:, :2].T)[0, 1]),
+        "corr_l1_l2": float(torch.corrcoef(errors[:, :2].T)[0, 1]) if errors.shape[1] > 1 else None,
         "explained_variance": explained,
     }
 

@@ -35,6 +35,7 @@ class DynamicGraph(NamedTuple):
     learned: Tensor  # [B, N, N] A_learned
     alpha: Tensor  # [B] share of the prior
     fused: Tensor  # [B, N, N] A_fused
+    z_ref: Tensor  # [B, N, 128]
     z_final: Tensor  # [B, N, 256]
 
 
@@ -117,14 +118,21 @@ class EdgeNetwork(nn.Module):
 
 
 class Alpha(nn.Module):
-    """Share of the prior graph, alpha [B] = clamp(sigmoid(a + b psi), 0.2, 0.8) (equations 7, 39; A49)."""
+    """Share of the prior graph, alpha [B] = clamp(sigmoid(a + b psi), 0.2, 0.8) (equations 7, 39; A49).
 
-    def __init__(self) -> None:
+    `alpha_rule` learned: clamp(sigmoid(a)), the same in calm and stress. fixed: `alpha_fixed`, unclamped (A26).
+    """
+
+    def __init__(self, rule: str, fixed: float) -> None:
         super().__init__()
+        self.rule, self.fixed = rule, fixed
         self.a, self.b = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(-0.5))
 
     def forward(self, psi: Tensor) -> Tensor:
-        return torch.sigmoid(self.a + self.b * psi).clamp(*ALPHA_RANGE)
+        if self.rule == "fixed":
+            return torch.full_like(psi, self.fixed)
+        stress = self.b * psi if self.rule == "stress" else torch.zeros_like(psi)
+        return torch.sigmoid(self.a + stress).clamp(*ALPHA_RANGE)
 
 
 class GraphAttention(nn.Module):
@@ -156,25 +164,34 @@ class GraphModule(nn.Module):
     def __init__(self, z_width: int, c_width: int, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.stress, self.sources, self.alpha = Stress(config.psi_rule), Sources(config.source_w), Alpha()
+        self.stress, self.sources = Stress(config.psi_rule), Sources(config.source_w)
+        self.alpha = Alpha(config.alpha_rule, config.alpha_fixed)
         self.edge, self.gat = EdgeNetwork(z_width, c_width), GraphAttention(z_width)
 
     def forward(self, z: Tensor, context: Tensor, active: Tensor, prior: Tensor, indicators: Tensor) -> DynamicGraph:
         """z [B, N, 256], context [B, N, 64], active [B, N], prior [N, N], indicators [B, 4]."""
         between = pairs(active)  # [B, N, N]
-        known = prior * between
+        known = prior * between * self.config.use_prior
         psi = self.stress(indicators)
-        weights = self.sources(psi)
+        weights = self.weights(psi)
         similarity = self.similarity(z, context, known, between, weights)
         learned = self.sparsify(similarity, active, between)
         alpha = self.alpha(psi)
         fused = self.fuse(alpha, known, learned)
         refined = self.gat(z, fused, active)  # [B, N, 128]
         padded = nn.functional.pad(refined, (0, z.shape[-1] - refined.shape[-1]))
-        return DynamicGraph(psi, weights, similarity, learned, alpha, fused, z + REFINEMENT * padded)
+        return DynamicGraph(psi, weights, similarity, learned, alpha, fused, refined, z + REFINEMENT * padded)
+
+    def weights(self, psi: Tensor) -> Tensor:
+        """[B, 3] of the sources that are used (`sources`, `use_prior`)."""
+        if self.config.sources == "temporal":
+            return psi.new_tensor([1.0, 0.0, 0.0]).expand(len(psi), 3)
+        return self.sources(psi) * psi.new_tensor([1.0, 1.0, float(self.config.use_prior)])
 
     def similarity(self, z: Tensor, context: Tensor, known: Tensor, between: Tensor, weights: Tensor) -> Tensor:
-        """L [B, N, N]: the three sources, gated by the edge network (equations 33-37)."""
+        """L [B, N, N]: the three sources, gated by the edge network (equations 33-37); or the first one alone."""
+        if self.config.sources == "temporal":
+            return cosine(z) * between
         w_temp, w_ctx, w_prior = weights[:, :, None, None].unbind(1)
         mixed = w_temp * cosine(z) + w_ctx * cosine(context) + w_prior * known
         edge = self.edge(z, context)

@@ -33,7 +33,7 @@ class Encoder(nn.Module):
 
     def __init__(self, n_features: int, config: ModelConfig) -> None:
         super().__init__()
-        self.window, self.heads, self.loops = config.window, config.attention_heads, config.gcn_loops
+        self.config, self.window, self.heads = config, config.window, config.attention_heads
         width = 2 * config.lstm_hidden
         self.project = nn.Linear(n_features, SPATIAL) if config.bilstm_projection else None
         self.lstm = nn.LSTM(
@@ -93,13 +93,21 @@ class Encoder(nn.Module):
         Equation 26, AUDIT A40. A stock without neighbours has degree 0, taken as 1.
         """
         mask = active.to(prior.dtype)
-        graph = prior + torch.eye(len(prior), dtype=prior.dtype, device=prior.device) if self.loops else prior
+        if not self.config.use_prior:  # nobody but itself, whatever the loops
+            return torch.diag_embed(mask)
+        loops = torch.eye(len(prior), dtype=prior.dtype, device=prior.device)
+        graph = prior + loops if self.config.gcn_loops else prior
         graph = graph * mask[:, :, None] * mask[:, None, :]
         scale = graph.sum(-1).clamp(min=1.0).rsqrt()
         return scale[:, :, None] * graph * scale[:, None, :]
 
     def cross_modal(self, h_temp: Tensor, h_spat: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """P_x [B, N, N] and h_fused [B, N, 128]: the window asks, the peers answer (equation 29, SPEC 4.5)."""
+        """P_x [B, N, N] and h_fused [B, N, 128]: the window asks, the peers answer (equation 29, SPEC 4.5).
+
+        `cross_attention` uniform: every active stock answers alike.
+        """
         logits = self.cross_query(h_temp) @ self.cross_key(h_spat).transpose(1, 2) / SPATIAL**0.5
+        if self.config.cross_attention == "uniform":
+            logits = torch.zeros_like(logits)
         weights = masked_softmax(logits, active)
         return weights, self.cross_out(weights @ self.cross_value(h_spat)) + h_temp

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from anomaly_routing.model.config import HORIZONS, ModelConfig, make_config
 from anomaly_routing.model.dynamic_graph import GraphModule
 from anomaly_routing.model.encoder import CONTEXT, SPATIAL, Encoder
-from anomaly_routing.model.experts import Experts
+from anomaly_routing.model.experts import PAPER_GROUPS, Experts
 from anomaly_routing.model.scoring import Decoders, aggregate
 
-PAPER_GROUPS = (0,) * 6 + (1,) * 8 + (2,) * 7 + (3,) * 8  # the paper's 29 features in their order
 Mark = Callable[[str, Tensor], None]
 MODULES = ("encoder", "graph", "experts", "decoders")  # Modules 1 to 4
 FIELDS = {  # field of Output -> (module, equations of the paper, what it is)
@@ -29,6 +28,7 @@ FIELDS = {  # field of Output -> (module, equations of the paper, what it is)
     "learned": ("2 dynamic graph", "38", "the strongest edges"),
     "alpha": ("2 dynamic graph", "7, 39", "share of the prior"),
     "fused": ("2 dynamic graph", "8, 40", "prior and learned graph"),
+    "z_ref": ("2 dynamic graph", "9, 41", "attention over the fused graph"),
     "z_final": ("2 dynamic graph", "9, 41", "refined by attention over the fused graph"),
     "category_signal": ("3 experts", "10, 42", "mean absolute feature of each category"),
     "tau": ("3 experts", "45", "temperature of the gate"),
@@ -58,6 +58,7 @@ class Output:
     learned: Tensor  # [B, N, N]
     alpha: Tensor  # [B]
     fused: Tensor  # [B, N, N]
+    z_ref: Tensor  # [B, N, 128]
     z_final: Tensor  # [B, N, 256]
     category_signal: Tensor  # [B, N, 4]
     tau: Tensor  # [B]
@@ -109,7 +110,8 @@ class Network(nn.Module):
         done("encoder", one.z)
         two = self.graph(one.z, one.context, active, prior, stress)
         done("graph", two.z_final)
-        three = self.experts(two.z_final, one.h_spat, x[window - 1 :], two.psi, active)
+        spatial = two.z_ref if self.config.contagion_sees == "refined" else one.h_spat
+        three = self.experts(two.z_final, spatial, x[window - 1 :], two.psi, active)
         done("experts", three.latent)
         longest = max(HORIZONS)
         recent = x[window - longest :].unfold(0, longest, 1).transpose(2, 3)  # [B, N, 5, F]

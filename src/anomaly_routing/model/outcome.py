@@ -67,7 +67,7 @@ def outcome(net: Network, tensors: Tensors, device: torch.device, config: Traini
         score=score,
         **found,
         components=parts_of_mpi,
-        mpi=pressure_index.pressure_index(parts_of_mpi),
+        mpi=pressure_index.pressure_index(parts_of_mpi, found["routing"].shape[-1]),
         mu=mu,
         sigma=sigma,
         theta_s=theta_s,

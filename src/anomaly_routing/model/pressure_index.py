@@ -44,15 +44,20 @@ def components(
     return result
 
 
-def pressure_index(parts: np.ndarray) -> np.ndarray:
+def pressure_index(parts: np.ndarray, experts: int = 4) -> np.ndarray:
     """MPI [S] in [0, 1] from c1..c5 [S, 5] (equations 16, 54).
+
+    With a single expert there is nothing to agree on: c4 drops out, and the other weights are brought to one (SPEC 10).
 
     Raises ValueError when a component leaves [0, 1].
     """
     known = parts[np.isfinite(parts).all(axis=1)]
     if len(known) and (known.min() < -1e-6 or known.max() > 1 + 1e-6):
         raise ValueError(f"a component of the Market Pressure Index is outside [0, 1]: {known.min()} .. {known.max()}")
-    return parts @ np.asarray(WEIGHTS)
+    weights = np.array(WEIGHTS)
+    if experts == 1:
+        weights[COMPONENTS.index("consensus")] = 0
+    return parts @ (weights / weights.sum())
 
 
 def alert_cuts(mpi: np.ndarray, sessions: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from anomaly_routing.model.network import Network, Output
 from anomaly_routing.tensors import Tensors
 
 STOP_RULES = ("tail", "val")  # L_rec on the last tenth of the training samples | on the validation samples
+SCALARS = ("graph.alpha", "graph.sources", "graph.stress", "experts.gate.tau_b")
 MATMUL = ("highest", "high", "medium")
 BYTES_A_STOCK_SESSION, BYTES_A_PAIR = 300_000, 300  # activations kept for the gradient, measured
 
@@ -46,6 +47,7 @@ class TrainingConfig:
     batch_sessions: int = 32
     tail_share: float = 0.1  # of the training samples, the last ones; they fix the stop rule `tail`
     fit_tail: bool = False  # fit on them too: then `tail` stops on sessions it was fitted on
+    scalar_speed: float = 1.0  # times the learning rate: of the few scalars that steer stress, fusion and gate (A49)
     matmul: str = "highest"  # torch's float32 matmul precision: highest, high (TF32) or medium (bfloat16)
     memory_gib: float = 4.0  # of activations; a larger chunk is done in pieces, built again for the gradient
 
@@ -53,13 +55,17 @@ class TrainingConfig:
         for key in ("epochs", "patience", "batch_sessions"):
             if not (isinstance(getattr(self, key), int) and getattr(self, key) >= 1):
                 raise ValueError(f"{key} is {getattr(self, key)!r}; it must be an integer from 1 up")
-        for key in ("learning_rate", "clip", "memory_gib"):
+        for key in ("learning_rate", "clip", "memory_gib", "scalar_speed"):
             if not (isinstance(getattr(self, key), int | float) and getattr(self, key) > 0):
                 raise ValueError(f"{key} is {getattr(self, key)!r}; it must be a positive number")
         if not (isinstance(self.tail_share, int | float) and 0 < self.tail_share < 1):
             raise ValueError(f"tail_share is {self.tail_share!r}; it must be a share between 0 and 1")
         if self.matmul not in MATMUL:
             raise ValueError(f"matmul is {self.matmul!r}; it can be {', '.join(MATMUL)}")
+
+    def identity(self) -> dict[str, Any]:
+        """What tells two trainings apart: all keys, `scalar_speed` only where it is not 1 (see `ModelConfig`)."""
+        return {k: v for k, v in asdict(self).items() if k != "scalar_speed" or v != 1}
 
 
 def make_training(**settings: Any) -> TrainingConfig:
@@ -123,22 +129,30 @@ def choose_device(name: str) -> torch.device:
 def chunks(samples: np.ndarray, size: int, seed: int, epoch: int) -> list[tuple[int, int]]:
     """(first, last) session of an epoch's batches, in random order, from an offset drawn in 0..size-1 (SPEC 8).
 
-    The samples before the offset rest in this epoch; the last batch may be short.
+    The samples before the offset rest in this epoch; the last batch before a gap, or of all, may be short.
     """
     rng = np.random.default_rng([seed, epoch])
     offset = int(rng.integers(min(size, len(samples))))
-    starts = rng.permutation(np.arange(offset, len(samples), size))
-    return [(int(samples[s]), int(samples[min(s + size, len(samples)) - 1]) + 1) for s in starts]
+    order = []
+    for part in np.split(samples[offset:], np.flatnonzero(np.diff(samples[offset:]) > 1) + 1):
+        order += [(int(part[s]), int(part[min(s + size, len(part)) - 1]) + 1) for s in range(0, len(part), size)]
+    return [order[k] for k in rng.permutation(len(order))]
 
 
 def loss_terms(out: Errors, active: Tensor, config: ModelConfig) -> dict[str, Tensor]:
     """rec, entropy, smooth and total of one batch (equations 17, 55-58; A58, A60). Scalars."""
-    rec = masked_mean(out.horizon_error.sum(-1) + out.expert_error.sum(-1), active)
+    rec = masked_mean(rebuilding(out, config), active)
     entropy = masked_mean(-(out.routing * torch.log(out.routing.clamp(min=EPS))).sum(-1), active)
     step = (out.routing[1:] - out.routing[:-1]).square().sum(-1)
     smooth = masked_mean(step, active[1:] & active[:-1])
     total = rec + config.div_sign * config.gamma1 * entropy + config.gamma2 * smooth
     return {"rec": rec, "entropy": entropy, "smooth": smooth, "total": total}
+
+
+def rebuilding(out: Errors | Output, config: ModelConfig) -> Tensor:
+    """e_1 + e_3 + e_5 + sum l_k of each stock-day, [B, N]; `rec_rule` routed: sum w_k l_k (A57)."""
+    experts = out.routing * out.expert_error if config.rec_rule == "routed" else out.expert_error
+    return out.horizon_error.sum(-1) + experts.sum(-1)
 
 
 def pieces(sessions: int, stocks: int, memory_gib: float) -> int:
@@ -220,7 +234,7 @@ def reconstruction(net: Network, data: Data, samples: np.ndarray, config: Traini
     """L_rec over the active stock-days of the samples, and the diagnostics of SPEC 8 on them."""
     total, count, collected = 0.0, 0, []
     for batch, out in evaluate(net, data, samples, config):
-        error = (out.horizon_error.sum(-1) + out.expert_error.sum(-1)) * batch.active
+        error = rebuilding(out, net.config) * batch.active
         total, count = total + error.double().sum(), count + batch.active.sum()
         collected.append(small_parts(batch, out, net.config.window))
     return float(total / count), routing_diagnostics(net.experts.columns, collected)
@@ -255,8 +269,8 @@ def fit(
             f"{len(data.train)} training samples leave {len(head)} to fit on and {len(tail)} to stop on, fewer than a "
             f"batch of {config.batch_sessions}: lower batch_sessions, or move market.splits in params.yaml"
         )
-    optimiser = torch.optim.Adam(net.parameters(), lr=config.learning_rate, fused=True)
-    belongs = [tensors.market, tensors.data_hash, net.config.__dict__, config.__dict__, seed]
+    optimiser = torch.optim.Adam(_speeds(net, config), lr=config.learning_rate, fused=True)
+    belongs = [tensors.market, tensors.data_hash, net.config.identity(), config.identity(), seed]
     state = TrainingState(net, optimiser, belongs, state_file)
     done = state.restore()
     size = config.batch_sessions
@@ -290,6 +304,15 @@ def fit(
             bar.update()
             bar.set_postfix({k: f"{line[k]:.4g}" for k in ("rec", "entropy", "smooth", *rules)})
     return done
+
+
+def _speeds(net: Network, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Parameter groups: one, or the few scalars apart, with a learning rate of their own."""
+    if config.scalar_speed == 1:
+        return [{"params": list(net.parameters())}]
+    scalars = {name for name, _ in net.named_parameters() if name.startswith(SCALARS)}
+    apart = [[p for name, p in net.named_parameters() if (name in scalars) == own] for own in (False, True)]
+    return [{"params": apart[0]}, {"params": apart[1], "lr": config.scalar_speed * config.learning_rate}]
 
 
 def _exhausted(done: Fitted, config: TrainingConfig, rules: tuple[str, ...]) -> bool:

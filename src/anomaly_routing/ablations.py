@@ -1,0 +1,247 @@
+"""What the run store says of the variants: Tables 2, 4, 6, 7 and 8 beside the paper's, differences, paired tests.
+
+Nothing is trained here. A run is found by its key, so runs of other data, arithmetic or tiers are never mixed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+from tqdm import tqdm
+
+from anomaly_routing.evaluation.readings import count_hits, of_split, raise_alarms, smooth_companions
+from anomaly_routing.evaluation.statistics import paired_comparison, paired_exact
+from anomaly_routing.panel import Splits
+from anomaly_routing.plots import BLUE, GREY, PAPER
+from anomaly_routing.runs import Run, RunStore, read_run
+from anomaly_routing.scoreboard import channels
+from anomaly_routing.tensors import Tensors
+from anomaly_routing.variants import Catalogue, placed
+
+NUMBERS = (2, 4, 6, 7, 8)  # the paper's tables of variants
+REFERENCE = "full"
+RUN, NOT_RUN = "run", "not run"
+INTERFACE = [
+    "variant",
+    "paper_rate",
+    "paper_lead",
+    "hits",
+    "n_events",
+    "lead",
+    "alarm_rate",
+    "n_seeds",
+    "tier",
+    "status",
+]
+LEVEL = 0.05
+
+
+def find_runs(
+    catalogue: Catalogue,
+    tensors: Tensors,
+    tier: str,
+    stores: Iterable[Path],
+    seeds: int = 10,
+    training: dict[str, Any] | None = None,
+) -> dict[tuple[str, int], Path]:
+    """(variant, seed) -> file, for every variant with a run of its own that one of the stores holds.
+
+    training : laid over the tier's, where a market trains its full model otherwise.
+    """
+    found = {}
+    for name, variant in catalogue.variants.items():
+        if variant.run != name:
+            continue
+        market = placed(tensors, variant.data)
+        for seed in range(seeds):
+            job = catalogue.job(name, seed, tier)
+            key = replace(job, training=job.training | (training or {})).key(market)
+            there = [path for path in (RunStore(folder).path(key) for folder in stores) if path.exists()]
+            if there:
+                found[name, seed] = there[0]
+    return found
+
+
+def judge(run: Run, channel: str, events: pd.DataFrame, splits: Splits) -> dict[str, Any]:
+    """One run under both protocols: hits, lead, alarm rate, the test events apart, and the smoother companions.
+
+    channel : `both` alarm channels, or the `score` alone.
+    """
+    line = {}
+    for protocol, cuts in (("paper", "validation"), ("matched", "matched")):
+        scores = channels(run, protocol)
+        alarms = raise_alarms(scores[["I"]] if channel == "score" else scores, events, splits, cuts)
+        line[protocol] = count_hits(alarms) | {"alarm_rate": alarms.rate}
+        for split in ("val", "test"):
+            part = count_hits(of_split(alarms, split))
+            line[protocol] |= {f"hits_{split}": part["hits"], f"n_{split}": part["n_events"]}
+        if protocol == "paper":
+            line[protocol] |= smooth_companions(alarms, scores["M"])
+    return line
+
+
+def judge_all(
+    found: dict[tuple[str, int], Path], catalogue: Catalogue, events: pd.DataFrame, splits: Splits
+) -> dict[str, dict[int, dict[str, Any]]]:
+    """variant -> seed -> `judge`, variants that share a run included."""
+    lines: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in catalogue.variants}
+    for (own, seed), path in tqdm(found.items(), desc="runs", unit="run"):
+        run = read_run(path)
+        for name, variant in catalogue.variants.items():
+            if variant.run == own:
+                lines[name][seed] = judge(run, variant.channel, events, splits)
+    return lines
+
+
+def table(
+    rows: list[tuple[str, str]], lines: dict[str, dict[str, dict[int, dict]]], claims: dict[str, Any]
+) -> pd.DataFrame:
+    """One row a claim: the paper's rate (%) and lead (sessions), our median seed's hits, and status.
+
+    lines : tier -> variant -> seed -> `judge`. The first tier has every row, run or not; others add what they have run.
+    Columns `INTERFACE`, then the claim, the seeds' range, mean, the test events under both protocols and the companions
+    of A06. Alarm rates and companions are means over seeds.
+    """
+    first = next(iter(lines))
+    return pd.DataFrame([
+        _row(claim, name, of_tier[name], claims, tier)
+        for tier, of_tier in lines.items()
+        for claim, name in rows
+        if tier == first or of_tier[name]
+    ])  # fmt: skip
+
+
+def _row(claim: str, name: str, seeds: dict[int, dict], claims: dict[str, Any], tier: str) -> dict[str, Any]:
+    rate = claims.get(f"{claim}.rate", claims.get(claim))
+    row = {"variant": name, "paper_rate": rate, "paper_lead": claims.get(f"{claim}.lead")}
+    row |= dict.fromkeys(INTERFACE[3:]) | {"n_seeds": len(seeds), "tier": tier, "status": RUN if seeds else NOT_RUN}
+    row["claim"] = claim
+    if not seeds:
+        return row
+    paper, matched = ([line[p] for line in seeds.values()] for p in ("paper", "matched"))
+    hits, leads = [p["hits"] for p in paper], [p["lead"] for p in paper if p["lead"] is not None]
+    return row | {
+        "hits": float(np.median(hits)),
+        "n_events": paper[0]["n_events"],
+        "lead": float(np.median(leads)) if leads else None,
+        "alarm_rate": _mean([p["alarm_rate"] for p in paper]),
+        "lowest seed": min(hits),
+        "highest seed": max(hits),
+        "mean hits": np.mean(hits),
+        "hits_test": float(np.median([p["hits_test"] for p in paper])),
+        "n_test": paper[0]["n_test"],
+        "matched: hits_test": float(np.median([m["hits_test"] for m in matched])),
+        "matched: alarm_rate": _mean([m["alarm_rate"] for m in matched]),
+        "hits_val": float(np.median([p["hits_val"] for p in paper])),
+        "n_val": paper[0]["n_val"],
+        **{name: _mean([p[name] for p in paper]) for name in ("recall", "auc_val")},
+    }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
+
+
+# --- differences -----------------------------------------------------------------------------------------------------
+def differences(names: Iterable[str], lines: dict[str, dict[int, dict]], reference: str = REFERENCE) -> pd.DataFrame:
+    """Each variant minus `reference`, seed by seed: hits, their 95% interval over seeds, and the paired exact tests.
+
+    The interval is Student's, None with one seed. p: the first common seed's exact McNemar test over events, and the
+    smallest of all seeds. `real`: the interval excludes 0 (SPEC 10).
+    """
+    rows = []
+    for name in dict.fromkeys(names):
+        common = sorted(set(lines[name]) & set(lines[reference]))
+        if name == reference or not common:
+            continue
+        pairs = [(lines[name][seed]["paper"], lines[reference][seed]["paper"]) for seed in common]
+        delta = np.array([a["hits"] - b["hits"] for a, b in pairs], float)
+        tests = [paired_comparison(a["per_event"], b["per_event"]) for a, b in pairs]
+        low, high = interval(delta)
+        rows.append({
+            "variant": name,
+            "seeds": len(common),
+            "difference of each seed": ", ".join(f"{d:+.0f}" for d in delta),
+            "mean": delta.mean(),
+            "95% low": low,
+            "95% high": high,
+            "real": "" if low is None else "yes" if low > 0 or high < 0 else "no",
+            "only variant": tests[0]["only_a"],
+            "only full": tests[0]["only_b"],
+            "p, first seed": tests[0]["p"],
+            "p, smallest": min(test["p"] for test in tests) if all(test["p"] is not None for test in tests) else None,
+            "alarm days": np.mean([a["alarm_rate"] - b["alarm_rate"] for a, b in pairs]),
+        })  # fmt: skip
+    columns = ["variant", "seeds", "difference of each seed", "mean", "95% low", "95% high", "real"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | tuple[None, None]:
+    """Student's interval of the mean; (None, None) for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return None, None
+    half = float(student.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def best_case(rows: list[tuple[str, str]], claims: dict[str, Any], n_events: int = 13) -> pd.DataFrame:
+    """What the paper's own counts could show at best: every event that one row hits more, it alone hits (A21)."""
+    top = claims["T2.full.hits"]
+    found = []
+    for claim, name in rows:
+        hits = claims[f"{claim}.hits"]
+        apart = abs(top - hits)
+        found.append({"variant": name, "hits": hits, "of": n_events, "fewer than full": top - hits,
+                      "smallest p": paired_exact(apart, 0) if apart else 1.0})  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def events_needed(level: float = LEVEL) -> int:
+    """Events that must separate two rows, all on one side, before the paired exact test falls below `level`."""
+    return next(n for n in range(1, 100) if paired_exact(n, 0) < level)
+
+
+# --- what is missing -------------------------------------------------------------------------------------------------
+def missing(
+    tables: dict[str, list[tuple[str, str]]], catalogue: Catalogue, lines: dict[str, dict], market: str, tier: str
+) -> pd.DataFrame:
+    """One row a table with cells that were not run: which variants, the reason, and the command that would run them."""
+    rows = []
+    for name, cells in tables.items():
+        absent = list(dict.fromkeys(catalogue.variants[v].run for _, v in cells if not lines[v]))
+        if absent:
+            rows.append({
+                "table": name,
+                "trainings missing": len(absent),
+                "variants": ", ".join(absent),
+                "reason": f"no run of tier {tier} in the store",
+                "command": f"python -m anomaly_routing.sweep --market {market} --tier {tier} --tables {name}",
+            })  # fmt: skip
+    return pd.DataFrame(rows, columns=["table", "trainings missing", "variants", "reason", "command"])
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+def draw_rates(ax: plt.Axes, rows: pd.DataFrame, lines: dict[str, dict[int, dict]]) -> None:
+    """The paper's rate of each row of a `table`, our seeds and their median, in percent of the events."""
+    y = np.arange(len(rows))[::-1]
+    ax.plot(rows["paper_rate"].astype(float), y, "D", color=PAPER, ms=6, label="the paper")
+    for place, name in zip(y, rows["variant"], strict=True):
+        seeds = [100 * line["paper"]["hits"] / max(1, line["paper"]["n_events"]) for line in lines[name].values()]
+        ax.plot(seeds, [place] * len(seeds), "o", color=BLUE, ms=5, alpha=0.45)
+        if seeds:
+            ax.plot(np.median(seeds), place, "|", color=BLUE, ms=14, mew=2)
+        else:
+            ax.text(1, place, NOT_RUN, color=GREY, fontsize=8, va="center")
+    ax.plot([], [], "o", color=BLUE, ms=5, alpha=0.6, label="ours, a seed (bar: median)")
+    ax.set_yticks(y, rows["variant"])
+    ax.set(xlim=(0, 100), ylim=(-0.7, len(rows) - 0.3), xlabel="events hit, %")
+    ax.grid(axis="y", lw=0.4, color=GREY, alpha=0.4)

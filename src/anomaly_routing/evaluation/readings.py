@@ -1,0 +1,122 @@
+"""One method's alarms under many readings of the same words: where the cut comes from, the window, the event dates.
+
+`evaluate_daily` says everything of one reading; here are the counts alone, fast enough for thousands (SPEC 9.2, 9.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from anomaly_routing.evaluation.detection import detect, detection_windows, hit_range
+from anomaly_routing.evaluation.inputs import PlacedEvents, ScoredDays, place_events, scored_days
+from anomaly_routing.evaluation.statistics import ranking_scores
+from anomaly_routing.evaluation.thresholds import (
+    BUDGETS,
+    TrailingWindows,
+    matched_budget,
+    or_budget_cuts,
+    quantile_cuts,
+)
+from anomaly_routing.panel import Splits
+
+CUTS = ("validation", "shared budget", "matched")  # P95 of each channel; both together 5%; 12 of the last 250 sessions
+DATES = ("primary", "least lucky", "luckiest")  # of each event's alternatives
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """A method's alarm sessions. alarm, judged : bool [S]; a session without a verdict has no alarm."""
+
+    days: ScoredDays
+    events: PlacedEvents
+    alarm: np.ndarray
+    judged: np.ndarray
+
+    @property
+    def rate(self) -> float | None:
+        """Share of the judged test sessions that alarm; None when there is none."""
+        sessions = self.days.test & self.judged
+        return float(self.alarm[sessions].mean()) if sessions.any() else None
+
+
+def raise_alarms(
+    scores: pd.Series | pd.DataFrame,
+    events: pd.DataFrame,
+    splits: Splits,
+    cuts: str = "validation",
+    fixed: Mapping[str, float] | None = None,
+) -> Alarms:
+    """Alarms of daily scores (as for `evaluate_daily`) by one of `CUTS`. fixed : the cut of a channel that has its own.
+
+    Raises ValueError for another name, or `fixed` together with the matched budget.
+    """
+    if cuts not in CUTS or (fixed and cuts == "matched"):
+        raise ValueError(f"cuts {cuts!r} with fixed {fixed}; use one of {', '.join(CUTS)}, the last without fixed")
+    days = scored_days(scores, splits)
+    placed = place_events(events, days, splits)
+    if cuts == "matched":
+        found = matched_budget(TrailingWindows(days.score, days.scored, wanted=days.evaluated), BUDGETS["05"])
+        return Alarms(days, placed, found.alarms.any(axis=1), found.judged)
+    if cuts == "validation":
+        used = quantile_cuts(days.score, days.val)
+    else:
+        _, used = or_budget_cuts(days.score, days.val)
+    for channel, cut in (fixed or {}).items():
+        used[days.channels.index(channel)] = cut
+    alarm = ((days.score > used) & days.evaluated[:, None]).any(axis=1)
+    return Alarms(days, placed, alarm, days.evaluated)
+
+
+def count_hits(alarms: Alarms, window: str = "sessions_5", dates: str = "primary") -> dict[str, Any]:
+    """`hits`, `n_events` that have a verdict, and for the primary dates `lead` (median, sessions) and `per_event`.
+
+    window : of `detection_windows`. dates : of `DATES`; the extremes over each event's alternatives (A12).
+    """
+    if dates not in DATES:
+        raise ValueError(f"dates {dates!r}; use one of {', '.join(DATES)}")
+    days, events = alarms.days, alarms.events
+    found = detect(
+        alarms.alarm, alarms.judged, events.positions, detection_windows(days.sessions, events.positions, window)
+    )
+    n = int(found.judged.sum())
+    if dates != "primary":
+        places = events.candidate_positions
+        other = detect(alarms.alarm, alarms.judged, places, detection_windows(days.sessions, places, window))
+        own = np.isin(events.candidate_groups, np.flatnonzero(found.judged))
+        fewest, most = hit_range(other.hit, other.judged & own, events.candidate_groups, len(events.ids))
+        return {"hits": most if dates == "luckiest" else fewest, "n_events": n}
+    leads = found.lead[found.hit]
+    pairs = zip(events.ids, found.hit, found.judged, strict=True)
+    return {
+        "hits": int(found.hit.sum()),
+        "n_events": n,
+        "lead": float(np.median(leads)) if len(leads) else None,
+        "per_event": {event: {"hit": bool(hit) if judged else None} for event, hit, judged in pairs},
+    }
+
+
+def of_split(alarms: Alarms, split: str) -> Alarms:
+    """The same alarms, judged on the events of one split alone."""
+    return Alarms(alarms.days, alarms.events.subset(alarms.events.split == split), alarms.alarm, alarms.judged)
+
+
+def smooth_companions(alarms: Alarms, index: pd.Series) -> dict[str, float | None]:
+    """What moves less in jumps than a count of events (A06): shares in [0, 1].
+
+    recall : of the judged sessions in some event's window, those that alarm. auc_val : AUROC of a daily `index` (the
+    pressure index) for the window sessions of the validation events against the split's other sessions.
+    """
+    days, events = alarms.days, alarms.events
+    inside = detection_windows(days.sessions, events.positions).any(axis=0) & alarms.judged
+    own = events.subset(events.split == "val")
+    labels = detection_windows(days.sessions, own.positions).any(axis=0)[days.val]
+    values = index.reindex(days.sessions).to_numpy(float)[days.val]
+    return {
+        "recall": float(alarms.alarm[inside].mean()) if inside.any() else None,
+        "auc_val": ranking_scores(labels, values)["auc"],
+    }

@@ -1,0 +1,166 @@
+"""Tables, differences and readings of stored runs, on runs whose alarms are planted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.stats import ttest_1samp
+
+from anomaly_routing import ablations
+from anomaly_routing.ablations import best_case, differences, events_needed, find_runs, judge, judge_all, missing, table
+from anomaly_routing.runs import Run, RunStore
+from anomaly_routing.specification import ONE, by_choice, specification_curve
+from anomaly_routing.sweep import Task, key_of
+from anomaly_routing.variants import read_catalogue
+from tests.conftest import ROOT
+from tests.model.small_networks import small_tensors
+
+CLAIMS = {"T2.full.hits": 12, "T2.no_mpi.hits": 9, "T2.few.hits": 6, "T2.full.rate": 92.3, "T2.full.lead": 3.8}
+ROWS = [("T2.full", "full"), ("T2.no_mpi", "no_mpi"), ("T2.no_moe", "no_moe")]
+LEADS = (2, 5)  # sessions between the planted alarm and the event; the third event has none
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory):
+    content = yaml.safe_load((ROOT / "variants.yaml").read_text())
+    names = ["full", "no_mpi", "no_moe"]
+    content["variants"] = {name: content["variants"][name] for name in names}
+    content["tables"] = {"table2": dict(ROWS)}
+    path = tmp_path_factory.mktemp("catalogue") / "variants.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return read_catalogue(path)
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return small_tensors()
+
+
+@pytest.fixture(scope="module")
+def events(tensors):
+    test = tensors.sessions[tensors.test]
+    days = [test[k] for k in (10, 20, 30)]
+    return pd.DataFrame({"id": ["A", "B", "C"], "date": days, "alternatives": [[], [], [test[k] for k in (12,)]]})
+
+
+def planted(tensors, events, caught: int) -> Run:
+    """Flat scores; the index alarms before the first events, the score before the first one alone."""
+    sessions = tensors.sessions[tensors.val | tensors.test]
+    rng = np.random.default_rng(caught)
+    daily = pd.DataFrame({name: 0.4 + 0.01 * rng.random(len(sessions)) for name in ("mean", "mpi")}, index=sessions)
+    below = sessions > tensors.sessions[tensors.val][-1]
+    daily[below] = 0.4
+    for k, lead in enumerate(LEADS[:caught]):
+        at = sessions.get_loc(events.date[k]) - lead
+        daily.iloc[at, 1] = 0.9
+        if k == 0:
+            daily.iloc[at, 0] = 0.9
+    daily = pd.concat([daily, daily.add_suffix("@val")], axis=1)
+    daily["share@val"] = (daily["mean@val"] > 0.8) * 0.2
+    info = {"channels": {"paper": {"I": "mean@val", "M": "mpi@val"}, "matched": {"I": "mean", "M": "mpi"}}}
+    return Run(np.zeros((0, 0), np.float32), sessions[:0], [], daily, info)
+
+
+@pytest.fixture(scope="module")
+def found(catalogue, tensors, events, tmp_path_factory):
+    """Two seeds of `full` that catch two and one events, one of `no_moe` that catches none."""
+    store = RunStore(tmp_path_factory.mktemp("store"))
+    for variant, seed, caught in (("full", 0, 2), ("full", 1, 1), ("no_moe", 0, 0)):
+        store.save(key_of(Task(variant, seed), catalogue, tensors, "narrow"), planted(tensors, events, caught))
+    return find_runs(catalogue, tensors, "narrow", [store.folder])
+
+
+@pytest.fixture(scope="module")
+def lines(found, catalogue, tensors, events):
+    return judge_all(found, catalogue, events, tensors.splits)
+
+
+def test_runs_are_found_by_key_alone(found, catalogue, tensors):
+    assert set(found) == {("full", 0), ("full", 1), ("no_moe", 0)}
+    folder = found["full", 0].parent
+    assert find_runs(catalogue, tensors, "cpu", [folder]) == {}, "another tier is another run"
+    assert find_runs(catalogue, tensors, "narrow", [folder], training={"epochs": 3}) == {}
+    assert set(find_runs(catalogue, tensors, "narrow", [folder.parent / "none", folder], seeds=1)) == set(found) - {
+        ("full", 1)
+    }
+
+
+def test_what_was_planted_is_judged(lines):
+    first, second = (lines["full"][seed]["paper"] for seed in (0, 1))
+    assert (first["hits"], first["n_events"], first["lead"]) == (2, 3, np.mean(LEADS)) and second["hits"] == 1
+    assert lines["no_mpi"][0]["paper"]["hits"] == 1, "channel I alone misses what the index saw"
+    assert lines["no_moe"][0]["paper"]["hits"] == 0 and lines["no_moe"][0]["paper"]["lead"] is None
+    assert first["alarm_rate"] == 2 / 40 and first["recall"] == 2 / 15 and first["auc_val"] is None
+    assert first["hits_test"] == 2 and first["n_val"] == 0
+
+
+def test_a_table_has_the_interface_and_says_what_was_not_run(lines, catalogue):
+    without = lines | {"no_moe": {}}
+    got = table(ROWS, {"narrow": without, "cpu": {v: {} for v in lines} | {"no_moe": lines["no_moe"]}}, CLAIMS)
+    assert got.columns[:10].tolist() == ablations.INTERFACE
+    assert got.status.tolist() == ["run", "run", "not run", "run"] and got.tier.tolist() == ["narrow"] * 3 + ["cpu"]
+    full = got.iloc[0]
+    assert (full.paper_rate, full.paper_lead, full.hits, full.n_seeds) == (92.3, 3.8, 1.5, 2)
+    assert (full["lowest seed"], full["highest seed"], full["mean hits"]) == (1, 2, 1.5)
+    assert got.iloc[2][["hits", "lead", "alarm_rate"]].isna().all() and got.n_seeds.tolist() == [2, 2, 0, 1]
+    lacking = missing(catalogue.tables, catalogue, without, "m", "narrow")
+    assert lacking.variants.tolist() == ["no_moe"] and "--market m --tier narrow --tables table2" in lacking.command[0]
+    assert missing(catalogue.tables, catalogue, lines, "m", "narrow").empty
+
+
+def test_differences_are_of_the_same_seed_with_students_interval(lines):
+    got = differences(["full", "no_mpi", "no_moe"], lines).set_index("variant")
+    assert got.loc["no_mpi", "difference of each seed"] == "-1, +0" and got.loc["no_mpi", "mean"] == -0.5
+    expected = ttest_1samp([-1, 0], 0).confidence_interval()
+    assert got.loc["no_mpi", ["95% low", "95% high"]].tolist() == pytest.approx([expected.low, expected.high])
+    assert got.loc["no_mpi", "real"] == "no"
+    assert got.loc["no_moe", "seeds"] == 1 and got["95% low"].isna()["no_moe"] and got.loc["no_moe", "real"] == ""
+    assert got.loc["no_moe", ["only variant", "only full", "p, first seed"]].tolist() == [0, 2, 0.5]
+    assert differences(["full"], lines).empty
+
+
+def test_an_interval_without_zero_is_called_real(lines):
+    apart = {seed: {"paper": lines["full"][0]["paper"] | {"hits": 2 + seed % 2}} for seed in range(4)}
+    none = {seed: {"paper": lines["full"][0]["paper"] | {"hits": 0}} for seed in range(4)}
+    assert differences(["a"], {"a": apart, "full": none}).real.tolist() == ["yes"]
+
+
+def test_the_best_case_of_a_paired_test_is_a_coin():
+    got = best_case([("T2.full", "full"), ("T2.no_mpi", "no_mpi"), ("T2.few", "few")], CLAIMS).set_index("variant")
+    assert got["smallest p"].to_dict() == {"full": 1.0, "no_mpi": 2 * 0.5**3, "few": 2 * 0.5**6}
+    assert events_needed() == 6 and events_needed(0.2) == 4
+
+
+# --- readings --------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def curve(found, tensors, events):
+    models = pd.DataFrame([{"model": "full", "seed": s, "tier": "narrow", "path": found["full", s]} for s in (0, 1)])
+    return specification_curve(models, events, tensors.splits, set(tensors.tickers[:3]))
+
+
+def test_every_reading_stands_once(curve):
+    choices = ["seed", "model", "stop", "universe", "aggregation", "second", "cuts", "window", "dates"]
+    assert not curve.duplicated(choices).any()
+    # mean by two stop rules, share by one: two channels, cuts (the matched one has no verdict: too short a past)
+    assert len(curve) == 2 * 12 * ((2 + 1) * 2 * 2 + 2) and set(curve.aggregation) == {"mean", "share", "any"}
+    assert curve.share.is_monotonic_decreasing and set(curve.universe) == {"all"}
+
+
+def test_a_reading_says_what_the_judge_says(curve, lines, found, tensors, events):
+    at = {"seed": 0, "stop": "val", "aggregation": "mean", "cuts": "validation", "window": "sessions_5"}
+    own = curve[np.logical_and.reduce([curve[k] == v for k, v in at.items()])].set_index(["second", "dates"])
+    assert own.loc[("score or index", "primary"), "hits"] == lines["full"][0]["paper"]["hits"] == 2
+    assert own.loc[(ONE, "primary"), "hits"] == lines["no_mpi"][0]["paper"]["hits"] == 1
+    alone = judge(planted(tensors, events, 2), "score", events, tensors.splits)["paper"]
+    assert own.loc[(ONE, "primary"), "alarm_rate"] == alone["alarm_rate"]
+    assert own.loc[("score or index", "luckiest"), "hits"] == 3, "the third event's other date follows the first alarm"
+    assert own.loc[("score or index", "least lucky"), "hits"] == 2
+
+
+def test_readings_are_summed_up_by_choice(curve):
+    got = by_choice(curve, 1.0).set_index("value")
+    assert got.loc[["primary", "least lucky", "luckiest"], "readings"].tolist() == [len(curve) // 3] * 3
+    assert got.loc["luckiest", "reach the paper's"] == (curve[curve.dates == "luckiest"].share == 1).sum() > 0
+    assert got.loc["primary", "reach the paper's"] == 0

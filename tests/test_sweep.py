@@ -1,0 +1,309 @@
+"""The sweep: order, skipping, killed workers and machines, a full disk, budget, Dask, shards, bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from anomaly_routing import shards, sweep
+from anomaly_routing.packing import lean
+from anomaly_routing.runs import RunKey, RunStore, read_meta, read_run
+from anomaly_routing.sweep import NO_TIME, Plan, Task, lacking, tasks, work
+from anomaly_routing.tensors import Tensors
+from anomaly_routing.train import train_one
+from anomaly_routing.variants import read_catalogue
+from tests.conftest import ROOT
+from tests.model.small_networks import SMALL, small_tensors
+from tests.test_tensors import bare
+
+NAMES = ["full", "no_mpi", "no_moe", "fast_scalars"]
+RUNS = ["full", "no_moe", "fast_scalars"]  # those with a training of their own
+KILLS = 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums in another order are other sums; the process gets its own number of threads back."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory) -> Path:
+    """A folder with a tiny market and a catalogue of three trainings."""
+    folder = tmp_path_factory.mktemp("market")
+    small_tensors().save(folder / "tensors.npz")
+    content = yaml.safe_load((ROOT / "variants.yaml").read_text())
+    content["variants"] = {name: content["variants"][name] for name in NAMES}
+    content["tables"] = {"table2": {"T2.full": "full", "T2.no_mpi": "no_mpi", "T2.no_moe": "no_moe"}}
+    training = {"epochs": 4, "batch_sessions": 8}
+    content["tiers"] = {"tiny": {"seeds": 2, "model": SMALL, "training": training}}
+    (folder / "variants.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return folder
+
+
+def plan(market: Path, out: Path, **changes) -> Plan:
+    return Plan(market / "tensors.npz", market / "variants.yaml", out, out / "unfinished", "tiny", "cpu", **changes)
+
+
+def command(market: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("--market", "m", "--tensors", str(market / "tensors.npz"), "--tier", "tiny", "--device", "cpu"),
+        *("--variants-file", str(market / "variants.yaml"), "--store", str(out), "--scratch", str(out / "unfinished")),
+        *("--threads", "1", *more),
+    ]
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """File name -> the series of the run: what two stores with the same runs have in common."""
+    return {path.name: read_run(path).daily.to_numpy().tobytes() for path in sorted(out.glob("*.npz"))}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(market, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed")
+    sweep.main(command(market, out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def pending(market) -> list[Task]:
+    return tasks(read_catalogue(market / "variants.yaml"), NAMES, 2)
+
+
+# --- what is run -----------------------------------------------------------------------------------------------------
+def test_first_seeds_come_first_and_shared_runs_once(pending):
+    assert pending == [Task(n, seed) for seed in (0, 1) for n in RUNS]
+
+
+def test_an_unknown_variant_is_refused(market, tmp_path):
+    with pytest.raises(SystemExit, match=r"no variant no_mo; there are: full, no_mpi"):
+        sweep.main(command(market, tmp_path, "--variants", "no_mo"))
+    with pytest.raises(SystemExit, match="no table table3; there are: table2"):
+        sweep.main(command(market, tmp_path, "--tables", "table3"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_stored_is_skipped(market, undisturbed, capsys):
+    catalogue, tensors = read_catalogue(market / "variants.yaml"), Tensors.load(market / "tensors.npz")
+    left = lacking(tasks(catalogue, NAMES, 3), catalogue, tensors, "tiny", [RunStore(undisturbed)])
+    assert left == [Task(n, 2) for n in RUNS]
+    before = {p: p.stat().st_mtime_ns for p in undisturbed.glob("*.npz")}
+    sweep.main(command(market, undisturbed))
+    assert "0 of 6 trainings to do" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in undisturbed.glob("*.npz")} == before
+
+
+def test_a_variant_trains_what_it_says(undisturbed):
+    runs = {p.name.split("--")[1]: read_run(p) for p in undisturbed.glob("*seed0*.npz")}
+    assert set(runs) == set(RUNS)
+    assert len(runs["full"].info["history"][0]["mean_w"]) == 4 and len(runs["no_moe"].info["history"][0]["mean_w"]) == 1
+    assert not np.allclose(runs["full"].daily["mean"], runs["fast_scalars"].daily["mean"])
+
+
+def test_one_bar_and_no_other(market, tmp_path, capfd):
+    sweep.main(command(market, tmp_path, "--variants", "full", "--seeds", "1"))
+    err = capfd.readouterr().err
+    assert "trainings" in err and "1/1" in err and "epoch" not in err
+
+
+def test_a_bare_machine_sweeps_with_one_worker(market, undisturbed, tmp_path):
+    """It has torch, numpy, pandas, tqdm and safetensors; the variants come as JSON."""
+    listed = tmp_path / "variants.json"
+    listed.write_text(json.dumps(yaml.safe_load((market / "variants.yaml").read_text())))
+    order = command(market, tmp_path / "store", "--variants", "full", "--seeds", "1", "--workers", "1")
+    order[order.index("--variants-file") + 1] = str(listed)
+    done = bare(f"import anomaly_routing.sweep as command\ncommand.main({order!r})")
+    assert done.returncode == 0, done.stderr
+    ((name, series),) = content(tmp_path / "store").items()
+    assert content(undisturbed)[name] == series
+
+
+# --- what is stored --------------------------------------------------------------------------------------------------
+def test_a_run_of_a_sweep_is_the_run_without_what_no_table_needs(market, undisturbed, tmp_path):
+    tensors, catalogue = Tensors.load(market / "tensors.npz"), read_catalogue(market / "variants.yaml")
+    torch.set_num_threads(1)
+    store, job = RunStore(tmp_path), catalogue.job("full", 0, "tiny")
+    key = train_one(tensors, job, store, device="cpu", tier="tiny", scratch=tmp_path, keep=None)
+    whole, kept = store.load(key), read_run(undisturbed / key.filename)
+    assert list(kept.daily) == ["mean", "mpi", "mean@val", "mpi@val", "max@val", "banks@val", "share@val"]
+    assert len(kept.daily) == (tensors.val | tensors.test).sum() and not kept.score.size and not kept.extras
+    for name, series in kept.daily.items():
+        exact = "mean" in name or "mpi" in name
+        np.testing.assert_allclose(series, whole.daily[name][series.index], rtol=0 if exact else 2**-12)
+    assert kept.info["channels"] == whole.info["channels"] and kept.info["best"] == whole.info["best"]
+    assert len(kept.info["losses"]["val"]) == 4 and len(kept.info["history"]) <= 2
+    assert {line["epoch"] for line in kept.info["history"]} == {b["epoch"] for b in kept.info["best"].values()}
+
+
+def test_a_real_run_of_a_sweep_takes_15_kilobytes(tmp_path):
+    """Of the real market's size: its second seed, made lean."""
+    path = next((ROOT / "reports" / "us100" / "runs" / "model").glob("intended--full--seed1--*.npz"))
+    key = RunKey(**read_meta(path)["key"])
+    saved = RunStore(tmp_path).save(key, lean(read_run(path), key.config["splits"]["train_end"]))
+    assert saved.stat().st_size < 15_000
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+def test_killed_ten_times_at_random_it_ends_as_undisturbed(market, undisturbed, tmp_path):
+    """The whole process group, sweep and workers, as when the machine goes down."""
+    rng, left = random.Random(0), 0
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def begin(workers: int) -> subprocess.Popen:
+        start = [sys.executable, "-u", "-m", "anomaly_routing.sweep", *command(market, tmp_path)]
+        return subprocess.Popen(
+            [*start, "--workers", str(workers)],
+            cwd=ROOT, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    for kill in range(KILLS):
+        going = begin(workers := 2 if kill % 5 == 4 else 1)
+        assert b"trainings to do" in going.stdout.readline()
+        time.sleep(rng.uniform(0, 4.0 if workers == 2 else 0.7))
+        left += going.poll() is None
+        os.killpg(going.pid, signal.SIGKILL)
+        going.communicate()
+    assert left == KILLS, "some sweep ended before it was killed: make its trainings longer"
+    last = begin(1)
+    last.communicate()
+    assert last.returncode == 0 and content(tmp_path) == content(undisturbed)
+    assert not list((tmp_path / "unfinished").glob("*")) and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("backend", ["loky", "dask"])
+def test_a_worker_that_is_killed_costs_nobody_a_finished_run(
+    market, undisturbed, pending, tmp_path, monkeypatch, backend
+):
+    """Two local workers, one of which is killed in the middle of the second task."""
+    (tmp_path / "die").touch()
+    monkeypatch.setenv("SWEEP_TEST_DIE", str(tmp_path / "die"))
+    monkeypatch.setattr(sweep, "work", dies_once)
+    out = tmp_path / "out"
+    assert sweep.run(plan(market, out), pending[:3], workers=2, backend=backend) == {}
+    first = {name: series for name, series in content(undisturbed).items() if "seed0" in name}
+    assert content(out) == first and len(first) == 3 and not (tmp_path / "die").exists()
+
+
+def dies_once(task, plan, seconds=0.0):
+    flag = Path(os.environ["SWEEP_TEST_DIE"])
+    if task == Task("no_moe", 0) and flag.exists():
+        flag.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return work(task, plan, seconds)
+
+
+def test_workers_that_always_die_end_the_sweep(market, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "work", dies)
+    with pytest.raises(RuntimeError, match=r"died 3 times without finishing a run.*fewer --workers"):
+        sweep.run(plan(market, tmp_path), [Task("full", 0)], workers=2)
+
+
+def dies(task, plan, seconds=0.0):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_uses_the_threads_it_was_given(market, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "train_one", counts_threads)
+    for threads in (1, 2):
+        assert work(Task("full", 0), plan(market, tmp_path, threads=threads))[1] == f"RuntimeError: {threads} threads"
+
+
+def counts_threads(*args, **kwargs):
+    raise RuntimeError(f"{torch.get_num_threads()} threads")
+
+
+@pytest.mark.parametrize("where", ["the run", "the state of the training"])
+def test_a_full_disk_stops_the_sweep_and_nothing_is_torn(market, tmp_path, monkeypatch, where):
+    owner, name = (RunStore, "save") if where == "the run" else (Path, "write_bytes")
+    monkeypatch.setattr(owner, name, no_space)
+    with pytest.raises(OSError, match=r"No space left.*free some space"):
+        sweep.run(plan(market, tmp_path), [Task("full", 0), Task("no_moe", 0)], workers=1)
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and "unfinished" not in p.parts]
+    assert not list(tmp_path.rglob("*.partial*"))
+
+
+def no_space(self, *args):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_training_that_fails_is_named_and_the_others_run(market, tmp_path, capsys):
+    content = yaml.safe_load((market / "variants.yaml").read_text())
+    content["variants"]["too_long"] = {"model": {"window": 900}}
+    (market / "with_fault.yaml").write_text(yaml.safe_dump(content))
+    order = command(market, tmp_path, "--variants", "too_long", "full", "--seeds", "1")
+    order[order.index("--variants-file") + 1] = str(market / "with_fault.yaml")
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main(order)
+    assert stopped.value.code == 1 and "too_long, seed 0" in capsys.readouterr().err
+    assert len(list(tmp_path.glob("*.npz"))) == 1
+
+
+def test_no_training_starts_that_would_not_end_in_time(market, tmp_path, capsys):
+    late = plan(market, tmp_path, deadline=time.time() + 50)
+    assert work(Task("full", 0), late, seconds=60)[1] == NO_TIME
+    sweep.main(command(market, tmp_path, "--budget-minutes", "0.00001"))
+    assert "6 trainings did not fit into the budget" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.npz"))
+
+
+# --- shards ----------------------------------------------------------------------------------------------------------
+def test_shards_hold_the_new_runs_and_are_merged_once(market, undisturbed, tmp_path, capsys):
+    store, out = tmp_path / "store", tmp_path / "out"
+    sweep.main(command(market, store, "--seeds", "1", "--variants", "full"))
+    sweep.main(command(market, store, "--out", str(out)))
+    assert [p.name for p in out.iterdir()] == ["shard-1.tar"]
+    tensors, other = Tensors.load(market / "tensors.npz"), RunStore(tmp_path / "other")
+    assert len(shards.merge(out, other, tensors)) == 5 and shards.merge(out, other, tensors) == []
+    assert len(shards.merge(undisturbed, other, tensors)) == 1, "loose runs merge too"
+    assert content(other.folder) == content(undisturbed)
+
+
+def test_shards_are_few_and_small(undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 40_000)
+    written = shards.export(undisturbed, tmp_path)
+    assert len(written) > 1 and all(p.stat().st_size <= 40_000 for p in written)
+    inside = [name for path in written for name in names_in(path)]
+    assert sorted(inside) == sorted(p.name for p in undisturbed.glob("*.npz"))
+    monkeypatch.setattr(shards, "SHARDS", 1)
+    with pytest.raises(ValueError, match="more than 1: merge some first"):
+        shards.export(undisturbed, tmp_path)
+
+
+def names_in(path: Path) -> list[str]:
+    import tarfile
+
+    with tarfile.open(path) as shard:
+        return shard.getnames()
+
+
+def test_runs_of_other_data_or_arithmetic_are_named_and_never_mixed(market, undisturbed, tmp_path, monkeypatch, capsys):
+    tensors = Tensors.load(market / "tensors.npz")
+    with pytest.raises(ValueError, match="a run on m with data hash, not on m with x: nothing was merged"):
+        shards.merge(undisturbed, RunStore(tmp_path / "other"), replace(tensors, data_hash="x"))
+    assert not (tmp_path / "other").exists()
+    assert shards.foreign(undisturbed, tensors) == {}
+    changed = replace(tensors, data_hash="x")
+    changed.save(tmp_path / "tensors.npz")
+    order = command(market, undisturbed, "--budget-minutes", "0.00001")
+    order[order.index("--tensors") + 1] = str(tmp_path / "tensors.npz")
+    sweep.main(order)
+    said = capsys.readouterr()
+    assert "6 of 6 trainings to do" in said.out and said.err.count("left alone: intended--") == 6
+    monkeypatch.setattr(shards, "MODEL_NUMERICS", 2)
+    assert set(shards.foreign(undisturbed, tensors).values()) == {"a run of numerics 1, not 2"}
+    with pytest.raises(ValueError, match="a run of numerics 1, not 2: nothing was merged"):
+        shards.merge(undisturbed, RunStore(tmp_path / "other"), tensors)
