@@ -84,6 +84,7 @@ def judge(run: Run, channel: str, events: pd.DataFrame, splits: Splits) -> dict[
             line[protocol] |= {f"hits_{split}": part["hits"], f"n_{split}": part["n_events"]}
         if protocol == "paper":
             line[protocol] |= smooth_companions(alarms, scores["M"])
+            line[protocol]["lookahead"] = bool(run.info.get("lookahead"))
     return line
 
 
@@ -142,6 +143,7 @@ def _row(claim: str, name: str, seeds: dict[int, dict], claims: dict[str, Any], 
         "hits_val": float(np.median([p["hits_val"] for p in paper])),
         "n_val": paper[0]["n_val"],
         **{name: _mean([p[name] for p in paper]) for name in ("recall", "auc_val")},
+        "look-ahead": "yes" if any(p["lookahead"] for p in paper) else "",
     }
 
 
