@@ -41,7 +41,10 @@ RULES = {  # of the network
 
 @dataclass(frozen=True)
 class Grade:
-    """rank : one float array a plant, over its stock-days (sessions first). by_rule : rule -> [P, 4]. n_calm : calm stock-days."""
+    """rank : one float array a plant, over its stock-days (sessions first). by_rule : rule -> [P, 4].
+
+    n_calm : stock-days that the ranks are among.
+    """
 
     rank: list[np.ndarray]
     by_rule: dict[str, np.ndarray] = field(default_factory=dict)
@@ -278,3 +281,32 @@ def _spread_out(rank: np.ndarray, marks: np.ndarray) -> np.ndarray:
     out = np.full(marks.shape, np.nan)
     out[marks] = rank
     return out
+
+
+def detection_board(garden: Garden, seen: dict[str, Grade]) -> pd.DataFrame:
+    """Detection figures of each method, best AUROC first, with the AUROC of each mechanism alone."""
+    rows = []
+    for method, grade in seen.items():
+        r = summary(garden, grade)
+        by = {
+            MECHANISMS[m].label: np.concatenate([grade.rank[p] for p in np.flatnonzero(garden.truth == k)]).mean()
+            for k, m in enumerate(PAPER)
+        }
+        figures = {"AUROC": r["auroc"], "AP": r["ap"], "recall at 5%": r["recall_at_5"], "delay": r["delay"]}
+        rows.append({"method": method, **figures, "stocks alarmed": r["stocks_alarmed"], **by})
+    return pd.DataFrame(rows).sort_values("AUROC", ascending=False, kind="stable")
+
+
+def part_of(grade: Grade, keep: np.ndarray) -> Grade:
+    """The grade of some of the plants."""
+    rank = [r for r, wanted in zip(grade.rank, keep, strict=True) if wanted]
+    return Grade(rank, {rule: values[keep] for rule, values in grade.by_rule.items()}, grade.n_calm)
+
+
+def result_line(method: str, reading: str, figures: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table of accuracy: the medium strength, and the accuracy at the others."""
+    medium, others = figures["by_strength"]["medium"], figures["by_strength"]
+    row = {"method": method, "reading": reading, "plants": medium["n_plants"], "top1, medium": medium["top1"]}
+    row |= dict(zip(("95% low", "95% high"), medium["top1_interval"], strict=True))
+    row |= {s: others[s]["top1"] if s in others else np.nan for s in STRENGTHS if s != "medium"}
+    return row | {"AUROC": medium["auroc"], "recall at 5%": medium["recall_at_5"]}

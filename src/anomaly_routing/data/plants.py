@@ -255,7 +255,8 @@ def alter(bars: Bars, plants: list[Plant]) -> Bars:
     """The bars with the plants in them; what comes after a plant keeps its returns, on the new price level.
 
     Raises PlantError, naming the plant and the reason: outside the panel, on a stock that did not trade on every
-    session from 20 before the plant to its end, two plants in the same sessions, or a price or a low that is not positive.
+    session from 20 before the plant to its end, two plants in the same sessions, a price or a low that is not
+    positive.
     """
     new = bars.copy()
     spans = sorted((plant.first, plant.last, k) for k, plant in enumerate(plants))
