@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,9 @@ def shap_shares(net: Network, garden: Garden, seed: int = 0, noise: float = 0.0)
     The 29 features of that stock-day are the players, absent ones are at their training median (0); permutation
     sampling of the library `shap` (Lundberg & Lee 2017). One forward pass of the network a coalition.
     """
-    import shap
+    with warnings.catch_warnings():  # shap asks for progress bars of a notebook, which need not be installed
+        warnings.simplefilter("ignore")
+        import shap
 
     tensors, rng = garden.ground.tensors, np.random.default_rng(seed)
     group, shares = np.array(tensors.categories), []

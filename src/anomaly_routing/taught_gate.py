@@ -27,15 +27,24 @@ CALM_A_MARKET = 1500  # stock-days
 
 @dataclass(frozen=True)
 class Lessons:
-    """Stock-days of simulated markets: x float32 [n, F], scaled features; label int [n], a mechanism or CALM."""
+    """Stock-days of simulated markets: x float32 [n, F], scaled features; label int [n], a mechanism or CALM.
+
+    seed : int [n], of the market that each is from.
+    """
 
     x: np.ndarray
     label: np.ndarray
+    seed: np.ndarray
+
+    def of(self, seeds: list[int]) -> Lessons:
+        """The lessons of some of the markets."""
+        keep = np.isin(self.seed, seeds)
+        return Lessons(self.x[keep], self.label[keep], self.seed[keep])
 
 
 def lessons(seeds: list[int], n_stocks: int = 32, n_sessions: int = 1400) -> Lessons:
     """Planted stock-days of simulated markets, and calm ones drawn from their training spans."""
-    x, label = [], []
+    x, label, origin = [], [], []
     for seed in tqdm(seeds, desc="simulated markets", unit="market"):
         market = simulate_market(seed, n_stocks, n_sessions)
         sectors = sorted(set(market.universe["sector"]))
@@ -52,7 +61,8 @@ def lessons(seeds: list[int], n_stocks: int = 32, n_sessions: int = 1400) -> Les
         drawn = np.random.default_rng([seed, CALM]).permutation(len(calm))[:CALM_A_MARKET]
         x += [tensors.x[planted], tensors.x[tuple(calm[drawn].T)]]
         label += [truth[planted], np.full(len(drawn), CALM)]
-    return Lessons(np.concatenate(x), np.concatenate(label))
+        origin += [np.full(planted.sum() + len(drawn), seed)]
+    return Lessons(np.concatenate(x), np.concatenate(label), np.concatenate(origin))
 
 
 @dataclass(frozen=True)

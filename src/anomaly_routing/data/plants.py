@@ -104,8 +104,7 @@ def point(scene: Scene, sigmas: float) -> Change:
     """One spike that is taken back on the next session (the chapter's point anomaly)."""
     simple, spike = scene.simple.copy(), scene.strength * sigmas * scene.sd * scene.signs()
     simple[0] += spike
-    if len(simple) > 1:
-        simple[1] = (1 + simple[1]) / (1 + spike) - 1
+    simple[1] = (1 + scene.simple[1]) * (1 + scene.simple[0]) / (1 + simple[0]) - 1
     return Change(simple)
 
 
@@ -176,7 +175,7 @@ MECHANISMS: dict[str, Mechanism] = {
         lead_in={"main": 20, "twin": 12},
     ),
     "point": Mechanism(
-        point, "point", {"main": {"sigmas": 5.0}, "twin": {"sigmas": 4.0}}, sessions=(1, 1), kind="chapter"
+        point, "point", {"main": {"sigmas": 5.0}, "twin": {"sigmas": 4.0}}, sessions=(2, 2), kind="chapter"
     ),
     "contextual": Mechanism(
         contextual, "contextual", {"main": {"sigmas": 1.5}, "twin": {"sigmas": 1.2}}, kind="chapter"
@@ -259,12 +258,13 @@ def alter(bars: Bars, plants: list[Plant]) -> Bars:
     positive.
     """
     new = bars.copy()
+    for plant in plants:
+        check(plant, bars)
     spans = sorted((plant.first, plant.last, k) for k, plant in enumerate(plants))
     for (_, end, a), (begin, _, b) in pairwise(spans):
         if begin <= end:
             raise PlantError(f"{_name(plants[a], bars)} and {_name(plants[b], bars)} overlap: plant them in two copies")
     for plant in plants:
-        check(plant, bars)
         _apply(new, plant)
     return new
 

@@ -32,10 +32,11 @@ def ranks(planted: np.ndarray, calm: np.ndarray) -> np.ndarray:
 def average_precision(rank: np.ndarray, n_calm: int) -> float:
     """Average precision of the planted stock-days among `n_calm` calm ones, from their ranks.
 
-    Precision at a planted stock-day counts the calm ones that score above it, (1 - rank) n_calm.
+    Precision at a planted stock-day counts the calm ones that score above it, (1 - rank) n_calm. Planted ones of the
+    same rank have no calm one between them; they count one after the other.
     """
     rank = np.sort(rank)[::-1]
-    found = np.searchsorted(-rank, -rank, side="right")  # planted stock-days that score at least as high
+    found = np.arange(1, len(rank) + 1)
     return float(np.mean(found / (found + (1 - rank) * n_calm)))
 
 
