@@ -33,6 +33,20 @@ SMALL = {
         "jobs": [{"method": "intended", "seeds": [0]}, {"method": "literal", "seeds": [0]}],
         "training": {"epochs": 2},
     },
+    "attribution": {
+        "plants": {"medium": 2, "strong": 2},
+        "twin_plants": 1,
+        "chapter_plants": 1,
+        "lesson_seeds": [201, 202],
+        "lesson_sessions": SESSIONS,
+        "choice_seeds": [101],
+        "choice_plants": 1,
+        "shrinkages": [2000],
+        "variants": [],
+        "detectors": ["mean_abs_z", "rolling_z"],
+        "steady_plants": 1,
+        "shap_plants": 1,
+    },
     "scorecard": {"replicates": 200},
 }
 BREAKS = {  # stage -> what is broken before the notebook's own imports
@@ -47,6 +61,9 @@ BREAKS = {  # stage -> what is broken before the notebook's own imports
     "m.read_run = backwards",
     "model": "import anomaly_routing.model.experts as m\nold = m.Gate.temperature\n"
     "m.Gate.temperature = lambda self, psi: 3 * old(self, psi)",
+    "attribution": "import dataclasses, anomaly_routing.planting as m\nold = m.plant_and_recompute\n"
+    "def backwards(*a):\n    planted = old(*a)\n    return dataclasses.replace(planted, x=planted.x[::-1].copy())\n"
+    "m.plant_and_recompute = backwards",
     "scorecard": "import anomaly_routing.scoreboard as m\nold = m.evaluate_daily\n"
     "m.evaluate_daily = lambda *a, **k: {p: r | {'hits': r['hits'] + 1} for p, r in old(*a, **k).items()}",
 }

@@ -18,7 +18,8 @@ def draw_plants(ground: Ground, planted: list[Planted]) -> plt.Figure:
     fig, axes = plt.subplots(3, len(PAPER), figsize=(10.5, 5.4), sharex="col")
     old, tensors = ground.bars.columns, ground.tensors
     for column, mechanism in enumerate(PAPER):
-        plant = max((p.plant for p in planted if p.plant.mechanism == mechanism), key=lambda p: p.sessions)
+        mine = [p.plant for p in planted if p.plant.mechanism == mechanism]
+        plant = max(mine, key=lambda p: (p.sessions, len(p.stocks)))
         now, span = alter(ground.bars, [plant]).columns, slice(plant.first - 3, plant.last + 4)
         day, stocks = np.arange(len(tensors.sessions))[span] - plant.onset, list(plant.stocks)[:6]
         sd = np.nanstd(tensors.returns[tensors.train][:, stocks], axis=0)
@@ -34,7 +35,10 @@ def draw_plants(ground: Ground, planted: list[Planted]) -> plt.Figure:
         for ax, values in zip(axes[:, column], (price / sd, volume, wide / np.maximum(usual, 1e-4)), strict=True):
             ax.plot(day, values, color=GROUP_COLOURS[mechanism], lw=1, alpha=0.7)
             ax.axvspan(-0.5, plant.sessions - 0.5, color=GREY, alpha=0.15, lw=0)
+            if np.ptp(values) < 0.1:  # unchanged: no zoom into rounding
+                ax.set_ylim(values.mean() - 1, values.mean() + 1)
         axes[0, column].set_title(MECHANISMS[mechanism].label)
+        axes[2, column].xaxis.get_major_locator().set_params(integer=True)
         axes[2, column].set_xlabel("sessions from the onset")
     for ax, text in zip(axes[:, 0], ("price change, sd", "volume, factor", "range, factor"), strict=True):
         ax.set_ylabel(text)
