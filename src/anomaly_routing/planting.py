@@ -14,7 +14,7 @@ import pandas as pd
 
 from anomaly_routing.data.plants import Bars, Plant, alter, check
 from anomaly_routing.data.prior_graph import prior_graph
-from anomaly_routing.data.simulate import simulate_market
+from anomaly_routing.data.simulate import default_splits, simulate_market
 from anomaly_routing.data.sources import MarketData, data_hash, from_frames, load_market
 from anomaly_routing.features.catalogue import features
 from anomaly_routing.features.inputs import Inputs
@@ -62,12 +62,14 @@ def stored_ground(paths: MarketPaths, tensors: Tensors) -> Ground:
     return Ground(Bars(market.prices, tensors.tickers, tensors.sessions), market.universe, scaler, tensors)
 
 
-def simulated_ground(seed: int, n_stocks: int, n_sessions: int, splits: Splits, name: str = "simulated") -> Ground:
+def simulated_ground(
+    seed: int, n_stocks: int, n_sessions: int, splits: Splits | None = None, name: str = "simulated"
+) -> Ground:
     """The twin of a simulated market: the same random numbers without the dated events, hence calm throughout."""
     market = simulate_market(seed=seed, n_stocks=n_stocks, n_sessions=n_sessions, with_events=False)
     tables = market.prices, market.universe, market.benchmarks
     data = from_frames(*tables, sectors=sorted(set(market.universe["sector"])), source="simulated")
-    return made_ground(data, splits, name)
+    return made_ground(data, splits or default_splits(n_sessions), name)
 
 
 def made_ground(data: MarketData, splits: Splits, name: str) -> Ground:
