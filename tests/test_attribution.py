@@ -111,9 +111,9 @@ def test_a_perfect_attribution_and_a_perfect_score_get_full_marks(garden):
 
 
 def test_a_pointwise_detector_and_its_registered_twin_agree(garden):
-    """mean |x| as a function and as the detector of notebook 03 on joined stretches."""
-    by_function = a.grade_pointwise(garden, lambda x: np.abs(x).mean(-1), {})
-    by_detector = a.grade_detector(garden, detectors()["mean_abs_z"])
+    """The norm of x as a function, and as the detector of notebook 03 on joined stretches."""
+    by_function = a.grade_pointwise(garden, lambda x: np.linalg.norm(x, axis=-1), {})
+    by_detector = a.grade_detector(garden, detectors()["l2_norm"])
     for one, other in zip(by_function.rank, by_detector.rank, strict=True):
         assert np.allclose(one, other, atol=1e-3)
 

@@ -43,7 +43,7 @@ SMALL = {
         "choice_plants": 1,
         "shrinkages": [2000],
         "variants": [],
-        "detectors": ["mean_abs_z", "rolling_z"],
+        "detectors": ["l2_norm", "rolling_z"],
         "steady_plants": 1,
         "shap_plants": 1,
     },

@@ -75,8 +75,8 @@ def draw_contagion(
     days = len(reached)
     fig, axes = plt.subplots(1, days + 1, figsize=(2.1 * days + 2.9, 2.8), width_ratios=[1] * days + [1.3])
     for d, ax in enumerate(axes[:-1]):
-        for i, j in np.argwhere(np.triu(tensors.prior) > 0):
-            ax.plot(*place[[i, j]].T, color=GREY, lw=0.3, alpha=min(0.2, 6 / n), zorder=0)
+        for i, j in np.argwhere(np.triu(tensors.prior * np.outer(reached[d], reached[d])) > 0):
+            ax.plot(*place[[i, j]].T, color=GREY, lw=0.6, alpha=0.6, zorder=0)
         rim = {"edgecolors": np.where(reached[d], INK, "#CCCCCC"), "linewidths": np.where(reached[d], 1.2, 0.3)}
         size = (8 + 60 * score[d]) * min(1.0, 48 / n)
         ax.scatter(*place.T, c=taught[d], s=size, cmap="Purples", vmin=0, vmax=1, **rim)
