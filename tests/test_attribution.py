@@ -12,7 +12,8 @@ import torch
 from anomaly_routing import attribution as a
 from anomaly_routing.attribution_variants import disturbed, graded_variant
 from anomaly_routing.baselines.registry import detectors
-from anomaly_routing.data.plants import MECHANISMS, PAPER, SETS, alter, draw_plants
+from anomaly_routing.data.draw_plants import draw_plants
+from anomaly_routing.data.plants import MECHANISMS, PAPER, SETS, alter
 from anomaly_routing.data.simulate import default_splits
 from anomaly_routing.data.simulate_events import MECHANISMS as SIMULATED
 from anomaly_routing.features.panel import build_panel, compute_features

@@ -19,7 +19,8 @@ import torch
 from tqdm import tqdm
 
 from anomaly_routing.baselines.registry import Entry, create
-from anomaly_routing.data.plants import MECHANISMS, PAPER, STRENGTHS, draw_plants
+from anomaly_routing.data.draw_plants import draw_plants, plant_table
+from anomaly_routing.data.plants import MECHANISMS, PAPER, STRENGTHS
 from anomaly_routing.evaluation.injection import delays, detection, ranks, top1
 from anomaly_routing.features.catalogue import GROUPS
 from anomaly_routing.files import plain, replacing
@@ -95,6 +96,11 @@ def grow(
     ]  # fmt: skip
     bar = tqdm(plants, desc=f"{ground.tensors.market} plants, {shapes}", unit="plant")
     return Garden(ground, calm, [plant_and_recompute(ground, plant) for plant in bar])
+
+
+def catalogue(*gardens: Garden) -> pd.DataFrame:
+    """One row a plant of all gardens; see `data.draw_plants.plant_table`."""
+    return plant_table([p.plant for garden in gardens for p in garden.planted], gardens[0].ground.bars)
 
 
 # --- detectors that look at x alone, stock-day by stock-day -----------------------------------------------------------
