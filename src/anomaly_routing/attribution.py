@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,18 @@ class Garden:
     calm: np.ndarray  # bool [S], sessions that may carry a plant; their stock-days are the calm ones
     planted: list[Planted]
 
-    @property
+    @cached_property
     def marks(self) -> list[np.ndarray]:
         """Bool [D, N] a plant: its stock-days."""
         n = len(self.ground.tensors.tickers)
         return [p.plant.graded(n) & p.active for p in self.planted]
 
-    @property
+    @cached_property
     def truth(self) -> np.ndarray:
         """Int [P], position in `PAPER`; -1 for the chapter's types, which have no mechanism."""
         return np.array([PAPER.index(p.plant.mechanism) if p.plant.mechanism in PAPER else -1 for p in self.planted])
 
-    @property
+    @cached_property
     def strength(self) -> np.ndarray:
         return np.array([p.plant.strength for p in self.planted])
 
