@@ -129,6 +129,15 @@ def times(measured: dict[str, Any], root: Path) -> str:
     return "\n".join(lines)
 
 
+def attribution(graded: dict[str, Any]) -> str:
+    """Whether the routing weights can be trusted, in one sentence, for one market from its attribution.json."""
+    market = graded["market"]
+    return (
+        f"**Can the routing weights be trusted?** ({TITLES.get(market, market)}, planted anomalies.) "
+        f"{graded['verdict']} [Notebook 08](reports/{market}/notebooks/08_attribution.ipynb)."
+    )
+
+
 def read_table1(reports: Path) -> pd.DataFrame:
     """`tables/table1.csv` of a market; a method called `null` is a name, not a missing value."""
     return pd.read_csv(reports / "tables" / "table1.csv", keep_default_na=False, na_values=[""])
@@ -138,6 +147,7 @@ def with_headline(text: str, root: Path) -> str:
     """README text with the tables of all markets that have a metrics.json, and the times if they were measured."""
     folders = [root / "reports" / market for market in MARKETS]
     made = [headline(read_json(f / "metrics.json"), read_table1(f)) for f in folders if (f / "metrics.json").exists()]
+    made += [attribution(read_json(f / "attribution.json")) for f in folders if (f / "attribution.json").exists()]
     text = _between(text, START, END, "\n\n".join(made))
     measured = root / "benchmarks" / "measured.json"
     return _between(text, TIMES_START, TIMES_END, times(read_json(measured), root)) if measured.exists() else text

@@ -100,26 +100,30 @@ class Tensors:
     def scored(self) -> np.ndarray:
         return self.splits.scored(self.sessions)
 
-    def normalised_stress(self, norm: str = "train", rule: str = "minmax") -> np.ndarray:
+    def normalised_stress(
+        self, norm: str = "train", rule: str = "minmax", values: np.ndarray | None = None
+    ) -> np.ndarray:
         """The indicators in [0, 1], float32 [S, 4]; 0 where undefined (SPEC 5.1, AUDIT A44).
 
         norm : the samples that fix the scale, frozen: `train`, or `full_sample`, which looks ahead.
         rule : `minmax`, (I - min) / (max - min) clipped; `rank`, the share of those samples with a value up to I.
+        values : other raw indicators [D, 4] to put on the same scale; default the market's own.
 
         Raises ValueError for another norm or rule, or an indicator that those samples never define.
         """
         if norm not in ("train", "full_sample") or rule not in ("minmax", "rank"):
             raise ValueError(f"norm {norm!r}, rule {rule!r}: use train or full_sample, and minmax or rank")
         reference = self.stress[self.train if norm == "train" else self.scored]
-        out = np.zeros(self.stress.shape, np.float32)
-        for k, values in enumerate(self.stress.T):
-            known, defined = np.sort(reference[np.isfinite(reference[:, k]), k]), np.isfinite(values)
+        asked = self.stress if values is None else values
+        out = np.zeros(asked.shape, np.float32)
+        for k, column in enumerate(asked.T):
+            known, defined = np.sort(reference[np.isfinite(reference[:, k]), k]), np.isfinite(column)
             if not len(known):
                 raise ValueError(f"stress indicator {k + 1} is undefined on every sample that fixes its scale: {AGAIN}")
             if rule == "rank":
-                out[defined, k] = np.searchsorted(known, values[defined], side="right") / len(known)
+                out[defined, k] = np.searchsorted(known, column[defined], side="right") / len(known)
             elif known[-1] > known[0]:  # an indicator that never moves says nothing: 0
-                out[defined, k] = np.clip((values[defined] - known[0]) / (known[-1] - known[0]), 0, 1)
+                out[defined, k] = np.clip((column[defined] - known[0]) / (known[-1] - known[0]), 0, 1)
         return out
 
     @classmethod

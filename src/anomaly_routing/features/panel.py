@@ -74,9 +74,13 @@ class Scaler:
 
     def transform(self, features: xr.DataArray) -> np.ndarray:
         """x = clip((raw - center) / scale, -8, 8), float32 [session, ticker, feature]; undefined or inactive is 0."""
-        x = np.clip((features.to_numpy() - self.center) / self.scale, -CLIP, CLIP)
+        return self.scale_values(features.to_numpy(), features["active"].to_numpy())
+
+    def scale_values(self, raw: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """The same for plain arrays: raw [session, ticker, feature], active [session, ticker]."""
+        x = np.clip((raw - self.center) / self.scale, -CLIP, CLIP)
         x = np.where(self.rule == "constant", 0.0, x)
-        return np.where(np.isfinite(x) & features["active"].to_numpy()[..., None], x, 0.0).astype(np.float32)
+        return np.where(np.isfinite(x) & active[..., None], x, 0.0).astype(np.float32)
 
 
 def fit_scaler(features: xr.DataArray, train: np.ndarray, sector: np.ndarray) -> Scaler:

@@ -1,0 +1,295 @@
+"""Anomalies planted into prices and volumes: what each mechanism does to which stocks, session by session (SPEC 9.5).
+
+Nothing is written into features: a plant alters daily bars, and everything downstream is computed again. To add a
+mechanism, write its function and add one entry to `MECHANISMS`. The shapes are of another family than those of the
+simulated market (`simulate_events`): returns are replaced, not pushed along a decaying profile; a freeze stretches the
+bars around unchanged closes; contagion mixes returns with one common factor and reaches the stocks in waves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from anomaly_routing.data.bars import Bars
+
+MEMORY = 20  # sessions before the first altered one that give the standard deviation, and must have traded
+STRENGTHS = {"weak": 0.5, "medium": 1.0, "strong": 1.5}  # every size is multiplied by it; SPEC 9.5 is `medium`
+SETS = ("main", "twin")  # `twin` has other shape parameters and confirms what `main` and the simulator have chosen
+KINDS = ("mechanism", "chapter")
+
+
+class PlantError(ValueError):
+    """A plant that cannot be: which one, what is wrong, what to do."""
+
+
+@dataclass
+class Change:
+    """What a plant does to D sessions of n stocks, float64 [D, n] each.
+
+    simple : new simple returns of the total-return close. gap : share of the extra return that comes before the open.
+    volume : factor on the shares traded. widen : the high and the low move out by half of it, in units of the day's
+    range. flat : the whole bar is its close.
+    """
+
+    simple: np.ndarray
+    gap: float = 0.0
+    volume: np.ndarray | float = 1.0
+    widen: np.ndarray | float = 0.0
+    flat: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a mechanism sees: D altered sessions of n stocks, the last `graded` of which count.
+
+    simple : returns as they were [D, n]. sd : standard deviation of the 20 returns before the plant [n].
+    delay : sessions after the onset at which each stock is hit [n]. strength : multiplies every size.
+    """
+
+    simple: np.ndarray
+    sd: np.ndarray
+    delay: np.ndarray
+    graded: int
+    strength: float
+    rng: np.random.Generator
+
+    @property
+    def hit(self) -> np.ndarray:
+        """Bool [D, n]: from the session on which the stock is hit."""
+        day = np.arange(len(self.simple))[:, None] - (len(self.simple) - self.graded)
+        return day >= self.delay
+
+    def signs(self) -> np.ndarray:
+        return self.rng.choice([-1.0, 1.0], len(self.sd))
+
+
+def price_shock(scene: Scene, sigmas: float, days: tuple[float, ...], volume: float, gap: float) -> Change:
+    """Each stock jumps by `sigmas` standard deviations, up or down by chance, spread over `days`; volume rises."""
+    simple, jump = scene.simple.copy(), scene.strength * sigmas * scene.sd * scene.signs()
+    for day, share in enumerate(days[: scene.graded]):
+        simple[day] += share * jump
+    return Change(simple, gap=gap, volume=np.where(scene.hit, volume**scene.strength, 1.0))
+
+
+def liquidity(scene: Scene, widen: float, volume: float, ramp: bool) -> Change:
+    """Trading dries up and the day's range is stretched around unchanged closes."""
+    depth = np.linspace(1 / scene.graded, 1.0, scene.graded)[:, None] if ramp else np.ones((scene.graded, 1))
+    depth = scene.strength * depth * np.ones_like(scene.simple)
+    return Change(scene.simple.copy(), volume=volume**depth, widen=widen * depth)
+
+
+def contagion(scene: Scene, mix: float, factor: float, noise: float) -> Change:
+    """Returns give way to a common falling factor: (1 - mix) r + mix sd f, from the day on which a stock is reached."""
+    fall = scene.strength * factor + noise * scene.rng.standard_normal((len(scene.simple), 1))
+    mixed = (1 - mix) * scene.simple + mix * scene.sd * fall
+    return Change(np.where(scene.hit, mixed, scene.simple))
+
+
+def momentum(scene: Scene, trend: float, turn: float, accelerate: bool) -> Change:
+    """A steady trend of `trend` standard deviations a session, up or down by chance, that turns at the onset."""
+    before = len(scene.simple) - scene.graded
+    pace = np.linspace(0, 2, before) if accelerate else np.ones(before)
+    drift = np.concatenate([trend * pace, np.full(scene.graded, -turn)])[:, None]
+    return Change(scene.simple + scene.strength * scene.sd * scene.signs() * drift)
+
+
+def point(scene: Scene, sigmas: float) -> Change:
+    """One spike that is taken back on the next session (the chapter's point anomaly)."""
+    simple, spike = scene.simple.copy(), scene.strength * sigmas * scene.sd * scene.signs()
+    simple[0] += spike
+    simple[1] = (1 + scene.simple[1]) * (1 + scene.simple[0]) / (1 + simple[0]) - 1
+    return Change(simple)
+
+
+def contextual(scene: Scene, sigmas: float) -> Change:
+    """A move and a volume that are nothing unusual in a stormy month, in a calm one."""
+    shock = scene.strength * sigmas * scene.sd * scene.rng.standard_normal(scene.simple.shape)
+    return Change(scene.simple + shock, volume=1.0 + scene.strength)
+
+
+def collective(scene: Scene) -> Change:
+    """A flat line: every single close is ordinary, their sequence is not."""
+    return Change(np.zeros_like(scene.simple), flat=True)
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One kind of plant. `shape` of each set: arguments of `act`.
+
+    stocks, sessions : fewest and most. lead_in : sessions of build-up before the onset, by set. waves : the stocks are
+    reached one after the other along the prior graph.
+    """
+
+    act: Callable[..., Change]
+    label: str
+    shape: dict[str, dict[str, Any]]
+    stocks: tuple[int, int] = (1, 10)
+    sessions: tuple[int, int] = (1, 5)
+    lead_in: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SETS, 0))
+    waves: bool = False
+    kind: str = "mechanism"
+
+
+MECHANISMS: dict[str, Mechanism] = {
+    "price_shock": Mechanism(
+        price_shock,
+        "price shock",
+        {
+            "main": {"sigmas": 6.0, "days": (1.0,), "volume": 2.0, "gap": 0.0},
+            "twin": {"sigmas": 5.0, "days": (0.6, 0.4), "volume": 3.0, "gap": 1.0},
+        },
+    ),
+    "liquidity": Mechanism(
+        liquidity,
+        "liquidity freeze",
+        {
+            "main": {"widen": 2.0, "volume": 0.2, "ramp": False},
+            "twin": {"widen": 3.0, "volume": 0.3, "ramp": True},
+        },
+    ),
+    "contagion": Mechanism(
+        contagion,
+        "contagion",
+        {
+            "main": {"mix": 0.8, "factor": -2.0, "noise": 0.5},
+            "twin": {"mix": 0.6, "factor": -2.0, "noise": 1.5},
+        },
+        stocks=(10, 10),
+        sessions=(3, 5),
+        waves=True,
+    ),
+    "momentum": Mechanism(
+        momentum,
+        "trend and reversal",
+        {
+            "main": {"trend": 1.5, "turn": 1.5, "accelerate": False},
+            "twin": {"trend": 1.5, "turn": 2.5, "accelerate": True},
+        },
+        lead_in={"main": 20, "twin": 12},
+    ),
+    "point": Mechanism(
+        point, "point", {"main": {"sigmas": 5.0}, "twin": {"sigmas": 4.0}}, sessions=(2, 2), kind="chapter"
+    ),
+    "contextual": Mechanism(
+        contextual, "contextual", {"main": {"sigmas": 1.5}, "twin": {"sigmas": 1.2}}, kind="chapter"
+    ),
+    "collective": Mechanism(
+        collective, "collective", {"main": {}, "twin": {}}, sessions=(3, 5), kind="chapter"
+    ),
+}  # fmt: skip
+PAPER = tuple(name for name, m in MECHANISMS.items() if m.kind == "mechanism")  # in the order of the paper's experts
+
+
+@dataclass(frozen=True)
+class Plant:
+    """One planted anomaly. Positions of sessions and stocks; `delay` [n] sessions after the onset for each stock."""
+
+    mechanism: str
+    shapes: str
+    strength: str
+    onset: int
+    sessions: int
+    stocks: tuple[int, ...]
+    delay: tuple[int, ...]
+    seed: int
+
+    @property
+    def first(self) -> int:
+        """The first altered session."""
+        return self.onset - MECHANISMS[self.mechanism].lead_in[self.shapes]
+
+    @property
+    def last(self) -> int:
+        return self.onset + self.sessions - 1
+
+    def graded(self, n_stocks: int) -> np.ndarray:
+        """Bool [sessions, n_stocks]: the stock-days that carry the plant, from the onset on."""
+        out = np.zeros((self.sessions, n_stocks), bool)
+        for stock, delay in zip(self.stocks, self.delay, strict=True):
+            out[delay:, stock] = True
+        return out
+
+
+def alter(bars: Bars, plants: list[Plant]) -> Bars:
+    """The bars with the plants in them; what comes after a plant keeps its returns, on the new price level.
+
+    Raises PlantError, naming the plant and the reason: outside the panel, on a stock that did not trade on every
+    session from 20 before the plant to its end, two plants in the same sessions, a price or a low that is not
+    positive.
+    """
+    new = bars.copy()
+    for plant in plants:
+        check(plant, bars)
+    spans = sorted((plant.first, plant.last, k) for k, plant in enumerate(plants))
+    for (_, end, a), (begin, _, b) in pairwise(spans):
+        if begin <= end:
+            raise PlantError(f"{_name(plants[a], bars)} and {_name(plants[b], bars)} overlap: plant them in two copies")
+    for plant in plants:
+        _apply(new, plant)
+    return new
+
+
+def _name(plant: Plant, bars: Bars) -> str:
+    inside = 0 <= plant.onset < len(bars.sessions)
+    return f"{plant.mechanism} plant of {f'{bars.sessions[plant.onset]:%Y-%m-%d}' if inside else plant.onset}"
+
+
+def check(plant: Plant, bars: Bars) -> None:
+    """Raise PlantError when the bars cannot carry the plant; see `alter`."""
+    if plant.mechanism not in MECHANISMS or plant.shapes not in SETS or plant.strength not in STRENGTHS:
+        known = f"{', '.join(MECHANISMS)}; {', '.join(SETS)}; {', '.join(STRENGTHS)}"
+        raise PlantError(f"no plant {plant.mechanism!r}, {plant.shapes!r}, {plant.strength!r}; there are: {known}")
+    s, n = bars.traded.shape
+    stocks = np.array(plant.stocks)
+    if plant.first - MEMORY < 1 or plant.last >= s or plant.sessions < 1:
+        reach = f"sessions {plant.first - MEMORY - 1} to {plant.last}"
+        raise PlantError(f"{_name(plant, bars)} needs {reach}, the panel has 0 to {s - 1}: move it inside")
+    if not len(stocks) or stocks.min() < 0 or stocks.max() >= n or len(set(plant.stocks)) < len(stocks):
+        raise PlantError(f"{_name(plant, bars)}: stocks are {plant.stocks}, not different positions in 0 to {n - 1}")
+    idle = ~bars.traded[plant.first - MEMORY - 1 : plant.last + 1, stocks].all(0)
+    if idle.any():
+        names = ", ".join(bars.tickers[stocks[idle]])
+        raise PlantError(f"{_name(plant, bars)}: {names} did not trade on every session around it: choose other stocks")
+
+
+def _apply(bars: Bars, plant: Plant) -> None:
+    """Write one plant into the bars, in place."""
+    mechanism, stocks = MECHANISMS[plant.mechanism], np.array(plant.stocks)
+    eve, span = plant.first - 1, slice(plant.first, plant.last + 1)
+    close = bars.columns["adj_close"][eve - MEMORY : plant.last + 1, stocks]
+    simple = close[1:] / close[:-1] - 1
+    scene = Scene(
+        simple[MEMORY:],
+        np.log1p(simple[:MEMORY]).std(0, ddof=1),
+        np.array(plant.delay),
+        plant.sessions,
+        STRENGTHS[plant.strength],
+        np.random.default_rng(plant.seed),
+    )
+    change = mechanism.act(scene, **mechanism.shape[plant.shapes])
+    if (change.simple <= -1).any():
+        raise PlantError(f"{_name(plant, bars)} takes a price to zero or below: plant it weaker, or in calmer stocks")
+    level = np.cumprod((1 + change.simple) / (1 + scene.simple), axis=0)
+    before = np.vstack([np.ones(len(stocks)), level[:-1]])
+    opening = before * (level / before) ** change.gap
+    grown = {"open": opening, "close": level, "high": np.sqrt(opening * level), "low": np.sqrt(opening * level)}
+    bar = {name: bars.columns[name][span, stocks] * factor for name, factor in grown.items()}
+    top, bottom = np.maximum(bar["open"], bar["close"]), np.minimum(bar["open"], bar["close"])
+    high, low = np.maximum(bar["high"], top), np.minimum(bar["low"], bottom)
+    stretch = change.widen * (high - low) / 2
+    bar["high"], bar["low"] = high + stretch, low - stretch
+    if change.flat:
+        bar |= dict.fromkeys(("open", "high", "low"), bar["close"])
+    if (bar["low"] <= 0).any():
+        raise PlantError(f"{_name(plant, bars)} takes a low to zero or below: plant it weaker, or in calmer stocks")
+    for name, values in bar.items():
+        bars.columns[name][span, stocks] = values
+    bars.columns["adj_close"][span, stocks] *= level
+    bars.columns["volume"][span, stocks] *= change.volume
+    for name in ("open", "high", "low", "close", "adj_close"):
+        bars.columns[name][plant.last + 1 :, stocks] *= level[-1]

@@ -1,0 +1,97 @@
+"""A gate that has been taught: mechanism and alarm from one linear softmax, fitted on the events of simulated markets.
+
+The paper's gate is never told what a mechanism looks like, so its weights need not mean anything (AUDIT A57). This one
+is told, by the only teacher that knows: the dated events of freshly simulated markets (`data.simulate_events`), beside
+their calm training days. Its inputs are the stock's own scaled features and their absolute values, so what was learnt
+there applies to any market with the same 29 features. It never sees a planted anomaly of `data.plants`, nor a real one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
+
+from anomaly_routing.data.simulate import default_splits, simulate_market
+from anomaly_routing.data.simulate_events import MECHANISMS
+from anomaly_routing.data.sources import from_frames
+from anomaly_routing.planting import made_ground
+
+CALM = len(MECHANISMS)  # the class after the mechanisms
+CALM_A_MARKET = 1500  # stock-days
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Stock-days of simulated markets: x float32 [n, F], scaled features; label int [n], a mechanism or CALM.
+
+    seed : int [n], of the market that each is from.
+    """
+
+    x: np.ndarray
+    label: np.ndarray
+    seed: np.ndarray
+
+    def of(self, seeds: list[int]) -> Lessons:
+        """The lessons of some of the markets."""
+        keep = np.isin(self.seed, seeds)
+        return Lessons(self.x[keep], self.label[keep], self.seed[keep])
+
+
+def lessons(seeds: list[int], n_stocks: int = 32, n_sessions: int = 1400) -> Lessons:
+    """Planted stock-days of simulated markets, and calm ones drawn from their training spans."""
+    x, label, origin = [], [], []
+    for seed in tqdm(seeds, desc="simulated markets", unit="market"):
+        market = simulate_market(seed, n_stocks, n_sessions)
+        sectors = sorted(set(market.universe["sector"]))
+        data = from_frames(market.prices, market.universe, market.benchmarks, sectors=sectors, source="simulated")
+        tensors = made_ground(data, default_splits(n_sessions), "simulated").tensors
+        truth = np.full(tensors.active.shape, -1)
+        mechanism = market.events.set_index("id")["mechanism"]
+        for hit in market.planted.itertuples():
+            name = mechanism[hit.id]
+            t, stock = tensors.sessions.get_loc(hit.onset), tensors.tickers.index(hit.ticker)
+            truth[t : t + MECHANISMS[name].duration, stock] = list(MECHANISMS).index(name)
+        planted = (truth >= 0) & tensors.active & tensors.test[:, None]
+        calm = np.argwhere(tensors.active & tensors.train[:, None])
+        drawn = np.random.default_rng([seed, CALM]).permutation(len(calm))[:CALM_A_MARKET]
+        x += [tensors.x[planted], tensors.x[tuple(calm[drawn].T)]]
+        label += [truth[planted], np.full(len(drawn), CALM)]
+        origin += [np.full(planted.sum() + len(drawn), seed)]
+    return Lessons(np.concatenate(x), np.concatenate(label), np.concatenate(origin))
+
+
+@dataclass(frozen=True)
+class TaughtGate:
+    """The fitted gate. `fit` it on lessons; `weights` and `score` take scaled features [..., F]."""
+
+    classifier: Pipeline
+
+    @classmethod
+    def fit(cls, taught: Lessons, shrinkage: float) -> TaughtGate:
+        """shrinkage : L2 penalty on the weights, larger is simpler; classes count the same (multinomial logit)."""
+        logit = LogisticRegression(C=1 / shrinkage, class_weight="balanced", max_iter=500)
+        return cls(make_pipeline(StandardScaler(), logit).fit(_both(taught.x), taught.label))
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        """[..., 5]: the mechanisms in the paper's order, then calm."""
+        flat = self.classifier.predict_proba(_both(x.reshape(-1, x.shape[-1])))
+        return flat.reshape(*x.shape[:-1], CALM + 1)
+
+    def weights(self, x: np.ndarray) -> np.ndarray:
+        """Routing weights [..., 4], sum 1: the mechanisms' probabilities, given that the stock-day is not calm."""
+        p = self.probabilities(x)[..., :CALM]
+        return p / p.sum(-1, keepdims=True)
+
+    def score(self, x: np.ndarray) -> np.ndarray:
+        """Anomaly score [...] in (0, 1): one minus the probability of calm."""
+        return 1 - self.probabilities(x)[..., CALM]
+
+
+def _both(x: np.ndarray) -> np.ndarray:
+    """Features and their absolute values: many anomalies go either way."""
+    return np.concatenate([x, np.abs(x)], axis=-1)
