@@ -48,7 +48,9 @@ def parts_that_run(net: Network, batch: Sequence[torch.Tensor]) -> pd.DataFrame:
         own = sum(p.numel() for p in leaves[name].parameters(recurse=False) if p.requires_grad)
         shape = " x ".join(map(str, rows[name]["output"])) if name in rows else "folded"
         module, part = name.split(".", 1)
-        table.append({"module": module, "part": part, "kind": type(leaves[name]).__name__, "output": shape, "parameters": own})
+        table.append(
+            {"module": module, "part": part, "kind": type(leaves[name]).__name__, "output": shape, "parameters": own}
+        )
     return pd.DataFrame(table)
 
 
@@ -96,26 +98,26 @@ def draw_architecture(fig: plt.Figure, net: Network, batch: Sequence[torch.Tenso
     y = -0.62
     for lane, (module, colour) in LANES.items():
         fields, own = [f for f, (m, _, _) in FIELDS.items() if m == lane], parts[parts.module == module]
-        boxes, top, y = {}, y, y - 0.95
+        boxes, top, y = {}, y, y - 1.02
         for row in _rows(fields, needs):
             for k, f in enumerate(row):
                 boxes[f] = (0.5 + (k - (len(row) - 1) / 2) * 0.325, y)
                 outside = [s for s in sorted(needs[f]) if s not in fields]
                 lines = [f, " x ".join(map(str, shapes[f])), f"equation {FIELDS[f][1]}"]
                 _box(ax, boxes[f], lines + ([f"from {', '.join(outside)}"] if outside else []), colour, 0.30)
-            y -= 1.06
+            y -= 1.2
         for target in fields:
             for source in needs[target] & set(fields):
                 _arrow(ax, boxes[source], boxes[target])
         text = _listing(own)
-        ax.text(0.03, y + 0.52, text, fontsize=6.8, va="top", color=INK, linespacing=1.2)
-        bottom = y + 0.42 - 0.22 * (text.count("\n") + 1)
+        ax.text(0.03, y + 0.64, text, fontsize=6.8, va="top", color=INK, linespacing=1.2)
+        bottom = y + 0.52 - 0.22 * (text.count("\n") + 1)
         ax.add_patch(FancyBboxPatch((0.012, bottom), 0.976, top - bottom, boxstyle="round,pad=0,rounding_size=0.012",
                                     fc=colour, ec=colour, alpha=0.10, lw=0.8, zorder=0, mutation_aspect=14))  # fmt: skip
         title = f"Module {lane}: {int(own.parameters.sum()):,} parameters"
         ax.text(0.03, top - 0.1, title, fontsize=9.5, weight="bold", va="top", color=colour)
         y = bottom - 0.12
-    ax.set(xlim=(0, 1), ylim=(y, 0.5))
+    ax.set(xlim=(0, 1), ylim=(y, 0.55))
     return shapes
 
 
@@ -124,19 +126,25 @@ def _rows(fields: list[str], needs: dict[str, set[str]]) -> list[list[str]]:
     level: dict[str, int] = {}
     for name in fields:  # in the order of computation, so ancestors are known
         level[name] = 1 + max((level[s] for s in needs[name] if s in level), default=0)
-        if not needs[name] and level:  # detached: beside what was computed before it
-            level[name] = max(level.values())
+    for name in reversed(fields):  # as late as what is made from it allows: short arrows
+        after = [level[f] for f in fields if name in needs[f]]
+        level[name] = min(after) - 1 if after else level[name]
+    for name in fields:
+        if not needs[name]:  # detached: beside what is computed before it
+            level[name] = level[fields[fields.index(name) - 1]]
     ordered = [[f for f in fields if level[f] == k] for k in range(1, max(level.values()) + 1)]
     return [row[at : at + 3] for row in ordered for at in range(0, len(row), 3)]
 
 
 def _box(ax: plt.Axes, at: tuple[float, float], lines: list[str], colour: str, width: float) -> None:
     """A rounded box with a name, a shape and notes."""
-    ax.add_patch(FancyBboxPatch((at[0] - width / 2, at[1] - 0.37), width, 0.74, fc="white", ec=colour, lw=1.1,
+    ax.add_patch(FancyBboxPatch((at[0] - width / 2, at[1] - 0.46), width, 0.92, fc="white", ec=colour, lw=1.1,
                                 boxstyle="round,pad=0,rounding_size=0.012", zorder=3, mutation_aspect=14))  # fmt: skip
     for k, line in enumerate(lines):
-        size, weight, colour = ((8.4, "bold", INK), (7.4, "normal", INK), (6.3, "normal", GREY), (6.3, "normal", INK))[k]
-        y = at[1] + (0.5 * (len(lines) - 1) - k) * 0.17
+        size, weight, colour = ((8.2, "bold", INK), (7.2, "normal", INK), (6.2, "normal", GREY), (6.2, "normal", INK))[
+            k
+        ]
+        y = at[1] + (0.5 * (len(lines) - 1) - k) * 0.22
         ax.text(at[0], y, line, fontsize=size, weight=weight, color=colour, ha="center", va="center", zorder=4)
 
 
@@ -148,17 +156,20 @@ def _arrow(ax: plt.Axes, start: tuple[float, float], end: tuple[float, float]) -
     else:
         far = start[1] - end[1] > 1.2
         shift = 0.08 if far else 0.0
-        a, b, bend = (start[0] + shift, start[1] - 0.37), (end[0] + shift, end[1] + 0.37), -0.55 if far else 0.0
+        a, b, bend = (start[0] + shift, start[1] - 0.46), (end[0] + shift, end[1] + 0.46), -0.55 if far else 0.0
     ax.add_patch(FancyArrowPatch(a, b, arrowstyle="-|>", mutation_scale=8, lw=0.8, color=INK, alpha=0.7, zorder=2,
                                  shrinkA=0, shrinkB=1, connectionstyle=f"arc3,rad={bend}"))  # fmt: skip
 
 
 def _listing(own: pd.DataFrame, width: int = 88) -> str:
     """The parts of a lane as wrapped text, `lstm 162,816`; parts of one block are added up."""
-    sizes = own.assign(block=own.part.str.split(".").str[0]).groupby("block", sort=False).parameters.agg(["sum", "size"])
+    sizes = (
+        own.assign(block=own.part.str.split(".").str[0]).groupby("block", sort=False).parameters.agg(["sum", "size"])
+    )
     lines, line = [], ""
     for block, row in sizes.iterrows():
-        word = f"{block}{f' ({row['size']} parts)' if row['size'] > 1 else ''} {row['sum']:,}"
+        times = f" ({row['size']} parts)" if row["size"] > 1 else ""
+        word = f"{block}{times} {row['sum']:,}"
         if line and len(line) + len(word) > width:
             lines, line = [*lines, line], ""
         line += ("; " if line else "") + word

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.case_study import CaseStudy, daily_table, sector_mass
+from anomaly_routing.case_market import daily_table
+from anomaly_routing.case_network import sector_mass
+from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.model.config import PRESETS
 from anomaly_routing.verdicts import NOT_RUN, judge
-
 
 NOTHING = 0.001  # a routing weight below it is none: an expert that is never used neither rises nor falls
 
@@ -68,14 +69,24 @@ class Track:
         return np.nan if self.study is None else compute()
 
 
-def tracks(study: CaseStudy, baseline: pd.DatetimeIndex, rule: str = "val") -> dict[tuple[str, int], Track]:
-    """A `Track` for every stored run, by (preset, seed)."""
+def tracks(
+    study: CaseStudy, baseline: pd.DatetimeIndex, rule: str = "val", focus: np.ndarray | None = None
+) -> dict[tuple[str, int], Track]:
+    """A `Track` for every stored run, by (preset, seed).
+
+    focus : bool [N], the group whose mean score is `focus`, all others' `others`; None is the banks, whose mean every
+        run keeps. Another group has it for seeds that keep single stocks.
+    """
     market, found = study.market, {}
     table = daily_table(market, study.tickers, rule)
     for row in market.runs.itertuples():
         own = table[(table["preset"] == row.preset) & (table["seed"] == row.seed)].set_index("session")
         first = row.seed == min(market.seeds(row.preset)) and row.preset in market.with_weights
-        inside = own.loc[own.index.intersection(study.sessions)]
+        inside = own.loc[own.index.intersection(study.sessions)].copy()
+        inside["focus"], inside["others"] = inside["banks"], inside["nonbanks"]
+        if focus is not None:
+            kept = pd.DataFrame(row.run.score, row.run.score_sessions).reindex(inside.index)
+            inside["focus"], inside["others"] = kept.loc[:, focus].mean(axis=1), kept.loc[:, ~focus].mean(axis=1)
         found[row.preset, row.seed] = Track(
             inside, own, study.date, baseline, study if first else None, row.preset, row.run.info[f"theta_s_{rule}"]
         )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.case_study import CaseMarket
+from anomaly_routing.case_market import CaseMarket
 from anomaly_routing.features.store import load_features
 from anomaly_routing.panel import FEATURE_WINDOW
 
@@ -56,7 +56,9 @@ def window_correlations(market: CaseMarket, windows: list[dict[str, Any]]) -> pd
     tensors, rows = market.tensors, []
     names = np.array(tensors.tickers, dtype=object)
     for window in windows:
-        inside = (tensors.sessions >= pd.Timestamp(window["first"])) & (tensors.sessions <= pd.Timestamp(window["last"]))
+        inside = (tensors.sessions >= pd.Timestamp(window["first"])) & (
+            tensors.sessions <= pd.Timestamp(window["last"])
+        )
         at = np.flatnonzero(inside & (np.arange(len(inside)) >= FEATURE_WINDOW))
         block = [np.isin(names, window[side]) if window.get(side) else None for side in ("rows", "columns")]
         values = np.array([mean_correlation(tensors.returns, t, *block) for t in at])

@@ -47,7 +47,9 @@ def first_alarms(alarms: pd.DataFrame, date: pd.Timestamp, back: int = LOOK_BACK
     Raises ValueError when `date` is no session of the table or has fewer than `back` before it.
     """
     if date not in alarms.index:
-        raise ValueError(f"{date:%Y-%m-%d} is no test session: {alarms.index[0]:%Y-%m-%d} to {alarms.index[-1]:%Y-%m-%d}")
+        raise ValueError(
+            f"{date:%Y-%m-%d} is no test session: {alarms.index[0]:%Y-%m-%d} to {alarms.index[-1]:%Y-%m-%d}"
+        )
     at = int(alarms.index.get_loc(date))
     if at < back:
         raise ValueError(f"only {at} test sessions lie before {date:%Y-%m-%d}: ask for at most that many, not {back}")

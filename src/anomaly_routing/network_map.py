@@ -12,7 +12,8 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 from tqdm import tqdm
 
-from anomaly_routing.case_study import CaseMarket, CaseStudy
+from anomaly_routing.case_market import CaseMarket
+from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.files import replacing
 from anomaly_routing.model.scoring import scores
 from anomaly_routing.plots import GREY, INK, RED
@@ -73,6 +74,7 @@ def draw_map(
     cut: float,
     labels: dict[str, np.ndarray] | None = None,
     named: dict[str, int] | None = None,
+    size: float = 26.0,
 ) -> plt.cm.ScalarMappable:
     """One day: dots coloured by score [N] (a cross where a stock does not trade), edges of weight above `cut`.
 
@@ -85,15 +87,16 @@ def draw_map(
         lines = np.stack([place[i[chosen]], place[j[chosen]]], 1)
         ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, alpha=0.45, zorder=1))
     known = np.isfinite(score)
-    picture = ax.scatter(*place[known].T, c=score[known], cmap=COLOURS, vmin=0, vmax=1, s=26, zorder=2,
+    picture = ax.scatter(*place[known].T, c=score[known], cmap=COLOURS, vmin=0, vmax=1, s=size, zorder=2,
                          edgecolors=INK, linewidths=0.4)  # fmt: skip
-    ax.scatter(*place[~known].T, marker="x", color=INK, s=22, linewidths=1.1, zorder=2)
+    ax.scatter(*place[~known].T, marker="x", color=INK, s=0.85 * size, linewidths=1.1, zorder=2)
     for name, at in (named or {}).items():
         ax.annotate(name, place[at], xytext=(0, 5), textcoords="offset points", fontsize=7, ha="center", zorder=3,
                     bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7})  # fmt: skip
     for text, (x, y) in (labels or {}).items():
         ax.annotate(text, (x, y), fontsize=6.5, ha="center", va="center", color=INK)
-    ax.set(xlim=(-1.36, 1.36), ylim=(-1.3, 1.3), xticks=[], yticks=[], aspect="equal")
+    reach = (1.36, 1.3) if labels else (1.06, 1.06)
+    ax.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]), xticks=[], yticks=[], aspect="equal")
     for side in ax.spines.values():
         side.set_visible(False)
     return picture
@@ -139,7 +142,13 @@ def graph_table(market: CaseMarket, study: CaseStudy, focus: np.ndarray) -> pd.D
 
 
 def animate(
-    path: Path, study: CaseStudy, focus: np.ndarray, named: dict[str, int], title: str, note: str, milliseconds: int = 800
+    path: Path,
+    study: CaseStudy,
+    focus: np.ndarray,
+    named: dict[str, int],
+    title: str,
+    note: str,
+    milliseconds: int = 800,
 ) -> int:
     """A GIF, one frame a session of the study, written whole or not at all; returns its bytes."""
     place = layout(study.market.sector, focus)
