@@ -1,4 +1,4 @@
-"""Figure 2 drawn from the network itself: what runs (hooks), how large it is (shapes), what depends on what (autograd)."""
+"""Figure 2 drawn from the network itself: what runs (hooks), its shapes, what needs what (autograd)."""
 
 from __future__ import annotations
 
@@ -79,8 +79,10 @@ def dependencies(net: Network, batch: Sequence[torch.Tensor]) -> dict[str, set[s
     return {a: {b for b in reach[a] if not any(b in reach[c] for c in reach[a] if c != b)} for a in FIELDS}
 
 
-def draw_architecture(fig: plt.Figure, net: Network, batch: Sequence[torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    """Draw Figure 2 on an empty figure, four lanes from top to bottom; returns the shapes that it shows.
+def draw_architecture(
+    net: Network, batch: Sequence[torch.Tensor], size: tuple[float, float] = (5.0, 11.0)
+) -> tuple[plt.Figure, dict[str, tuple[int, ...]]]:
+    """Figure 2, four lanes from top to bottom, and the shapes that it shows, by field.
 
     A box is a named field of the network's output, with its shape and the paper's equations; an arrow says that
     autograd reaches from one to the other, `from` the same for what comes from another lane; the foot of a lane lists
@@ -89,6 +91,8 @@ def draw_architecture(fig: plt.Figure, net: Network, batch: Sequence[torch.Tenso
     with torch.no_grad():
         shapes = net(*batch).shapes()
     needs, parts = dependencies(net, batch), parts_that_run(net, batch)
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        fig = plt.figure(figsize=size)
     ax = fig.add_axes((0.0, 0.0, 1.0, 1.0))
     ax.axis("off")
     inputs = {"x": (batch[0], "features"), "prior": (batch[2], "sector, state"), "stress": (batch[3], "indicators"),
@@ -113,12 +117,12 @@ def draw_architecture(fig: plt.Figure, net: Network, batch: Sequence[torch.Tenso
         ax.text(0.03, y + 0.64, text, fontsize=6.8, va="top", color=INK, linespacing=1.2)
         bottom = y + 0.52 - 0.22 * (text.count("\n") + 1)
         ax.add_patch(FancyBboxPatch((0.012, bottom), 0.976, top - bottom, boxstyle="round,pad=0,rounding_size=0.012",
-                                    fc=colour, ec=colour, alpha=0.10, lw=0.8, zorder=0, mutation_aspect=14))  # fmt: skip
+                                    fc=colour, ec=colour, alpha=0.1, lw=0.8, zorder=0, mutation_aspect=14))  # fmt: skip
         title = f"Module {lane}: {int(own.parameters.sum()):,} parameters"
         ax.text(0.03, top - 0.1, title, fontsize=9.5, weight="bold", va="top", color=colour)
         y = bottom - 0.12
     ax.set(xlim=(0, 1), ylim=(y, 0.55))
-    return shapes
+    return fig, shapes
 
 
 def _rows(fields: list[str], needs: dict[str, set[str]]) -> list[list[str]]:

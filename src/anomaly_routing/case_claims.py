@@ -279,6 +279,42 @@ def claims_table(
     return pd.DataFrame(rows)
 
 
+def reading(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of claims as it is read: each sentence once, ours with its range over seeds."""
+    shown = table.copy()
+    for preset in PRESETS:
+        ends = table[[preset, f"{preset}: low", f"{preset}: high", f"{preset}: seeds"]].itertuples(index=False)
+        shown[preset] = [
+            f"{ours} ({low:.3g} to {high:.3g})" if n > 1 and np.isfinite(low) and not ours.startswith("holds") else ours
+            for ours, low, high, n in ends
+        ]
+    again = table.duplicated(["paragraph", "the paper says"])
+    shown.loc[again, ["paragraph", "the paper says", "why they differ"]] = ""
+    columns = ["paragraph", "the paper says", "quantity", "paper", "unit"]
+    columns += [f"{preset}{part}" for preset in ("intended", "literal") for part in ("", ": verdict")]
+    return shown[[*columns, "intended: matched", "why they differ", "audit"]]
+
+
+def figure3_marks(value: dict[str, Any], baseline: list[str]) -> dict[str, list[tuple[str, str, float]]]:
+    """The paper's numbers on Figure 3: panel -> (first day, last day, value), at the sessions that it names.
+
+    value : claim -> number. The banks' baseline is implied by their peak and its rise; their peak has no date in the
+    paper and stands on 13 March, the first session after both closures.
+    """
+    whole, day, week, peak = tuple(baseline), ("2023-03-10",) * 2, ("2023-03-17",) * 2, ("2023-03-13",) * 2
+    steps = (("baseline", whole), ("mar10", day), ("mar17", week))
+    implied = {k: value[f"F3.{k}.peak"] / (1 + value[f"F3.{k}.rel"] / 100) for k in ("bank", "nonbank")}
+    return {
+        "a": [(*whole, value["F3.mpi.baseline"]), (*day, value["F3.mpi.event_day"])],
+        "focus": [(*whole, implied["bank"]), (*peak, value["F3.bank.peak"])],
+        "others": [(*whole, implied["nonbank"]), (*peak, value["F3.nonbank.peak"])],
+        "w1": [*((*span, value[f"F3.ps.{name}"]) for name, span in steps), (*PHASES[0], value["F3.ph1.ps"])],
+        "w2": [(*week, value["F3.liq.level"])],
+        "w3": [("2023-03-10", "2023-03-17", value["F3.sc.level"])],
+        "w4": [(*week, value["F3.mom.level"])],
+    }
+
+
 def _ours(claim: dict[str, Any], line: dict[str, Any]) -> str:
     """Our value as text; for a direction or a check in how many seeds it holds."""
     if not line["n"]:

@@ -93,7 +93,7 @@ def event_line(ax: plt.Axes, axis: Axis, day: pd.Timestamp, text: str | None = N
 
 
 def level_lines(ax: plt.Axes, study: CaseStudy, preset: str = "intended") -> None:
-    """The alert cuts of the pressure index (validation quantiles, mean over the preset's seeds), the lowest and the highest named."""
+    """The alert cuts of the pressure index (validation quantiles, mean over seeds); the first and last named."""
     tensors = study.market.tensors
     cuts = []
     for row in study.market.runs[study.market.runs["preset"] == preset].itertuples():
@@ -237,8 +237,8 @@ def draw_timeline(
         place = axis.at(fact["session"])
         y = top * (1.12 + 0.13 * k)
         axes[0].plot([place, place], [0, y], color=PAPER, lw=0.6, ls=":")
-        axes[0].annotate(fact["short"], (place, y), xytext=(-3, 0), textcoords="offset points", fontsize=7.5, ha="right",
-                         va="center", color=INK)  # fmt: skip
+        axes[0].annotate(fact["short"], (place, y), xytext=(-3, 0), textcoords="offset points", fontsize=7.5,
+                         ha="right", va="center", color=INK)  # fmt: skip
         axes[0].plot(place, y, "o", color=PAPER, ms=3)
     axes[0].set(
         ylabel="methods that alarm, %",
@@ -270,8 +270,9 @@ def draw_fusion(
         for value, text in marks.get(column, []):
             for ax in axes[row]:
                 ax.axhline(value, color=PAPER, lw=1, ls="--")
-            axes[row, 0].annotate(text, (0.02, value), xycoords=("axes fraction", "data"), fontsize=7.5, va="center",
-                                  color=PAPER, bbox={"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.85})  # fmt: skip
+            place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7.5, "color": PAPER}
+            box = {"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.85}
+            axes[row, 0].annotate(text, (0.02, value), bbox=box, **place)
         axes[row, 0].set(ylabel=column, ylim=limits)
         axis.label(axes[row, 1], max(1, len(axis.sessions) // 3))
         event_line(axes[row, 1], axis, study.date)

@@ -1,4 +1,4 @@
-"""What the committed checkpoint says of a case: single stocks, single features, graphs, attention; nothing is trained."""
+"""What the committed checkpoint says of a case: single stocks and features, graphs, attention."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ APART = 20  # sessions between two chosen days of one stock
 
 
 def correlation_matrix(returns: np.ndarray, end: int, window: int = FEATURE_WINDOW) -> np.ndarray:
-    """Pearson correlations [N, N] of the returns [S, N] of the `window` sessions up to `end`; NaN where one is missing."""
+    """Pearson correlations [N, N] of the returns [S, N] of the `window` sessions up to `end`; NaN with a gap."""
     own = returns[end - window + 1 : end + 1].astype(np.float64)
     centred = own - own.mean(0)
     size = np.sqrt((centred**2).sum(0))
@@ -50,8 +50,8 @@ def edge_density(returns: np.ndarray, end: int, cut: float = STRONG) -> float:
 def window_correlations(market: CaseMarket, windows: list[dict[str, Any]]) -> pd.DataFrame:
     """Mean 20-session correlation over the sessions of each window.
 
-    windows : dicts with `claim` (may be empty), `what`, `first`, `last`, and `rows`, `columns`, tickers of a block (left
-    out: all pairs). `take` is `mean` or `max` over the window's sessions.
+    windows : dicts with `claim` (may be empty), `what`, `first`, `last`, and `rows`, `columns`, tickers of a block
+    (left out: all pairs). `take` is `mean` or `max` over the window's sessions.
     """
     tensors, rows = market.tensors, []
     names = np.array(tensors.tickers, dtype=object)
@@ -105,7 +105,8 @@ def signatures(market: CaseMarket, count: int = 50) -> tuple[pd.DataFrame, dict[
              "contagion": {"mean correlation": level, "spread, bps": _of_market(raw["spread"], tensors.active)},
              "momentum": {"RSI": rsi, "spread, bps": raw["spread"]}}  # fmt: skip
     rows = [
-        {"signature": name, "lag": int(lag), "series": series, "value": _mean_at(values, chosen[name], lag), "n": len(chosen[name])}
+        {"signature": name, "lag": int(lag), "series": series, "value": _mean_at(values, chosen[name], lag),
+         "n": len(chosen[name])}
         for name, own in drawn.items() for series, values in own.items() for lag in LAGS
     ]  # fmt: skip
     jumps = usable & (raw["jump"] == 1)

@@ -1,7 +1,7 @@
 """One event looked at closely: `case_study(market, date, tickers)` gives the same tables for any event in any market.
 
 Nothing is trained. The bands over seeds come from the run store; what a run does not keep (single features, graphs,
-attention, other days) is computed again from the committed checkpoint, which holds the weights of a preset's first seed.
+attention, other days) is computed again from the committed checkpoint, the weights of a preset's first seed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import pandas as pd
 
 from anomaly_routing.case_market import DEFAULT_PRESET, CaseError, CaseMarket, daily_table, load_case_market
 from anomaly_routing.case_network import drivers, forward, stock_table
+from anomaly_routing.model.config import PRESETS
 
 
 @dataclass(frozen=True)
 class CaseStudy:
     """The tables of one case; sessions T, tickers K.
 
-    daily : one row a preset, seed and session: market series (`daily_table`) and score_<ticker>, empty when not trading.
+    daily : one row a preset, seed and session: market series (`daily_table`) and score_<ticker>, NaN when not trading.
     stocks : one row a preset, session and ticker: score, E, routing w1..w4 and expert errors l1..l4; first seed.
     drivers : per ticker on its highest session: share of E by feature (`drivers`); first seed, default preset.
     output : arrays of the default preset's first seed over `sessions` (names in BY_STOCK).
@@ -51,6 +52,7 @@ def case_study(
     before: int = 20,
     after: int = 15,
     span: Sequence[str] | None = None,
+    presets: Sequence[str] = tuple(PRESETS),
     root: str | Path = "",
 ) -> CaseStudy:
     """Everything the notebook shows of an event, for any session and stocks of any prepared market.
@@ -59,6 +61,7 @@ def case_study(
     ----------
     date : the session of the event. tickers : the stocks it is about, at least one.
     before, after : sessions of the window around it; `span`, first and last date, is used instead when given.
+    presets : those whose weights are run for single stocks; the default one always is.
 
     Raises CaseError for a market without runs, a date off the calendar or outside the scored sessions, a window over
     the edge, a ticker that is not in the universe or does not trade in the window; each message says what is possible.
@@ -69,10 +72,14 @@ def case_study(
     positions = _window(market, day, before, after, span)
     tickers = _tickers(market, tickers, positions)
     sessions = market.tensors.sessions[positions]
-    outputs = {preset: forward(market, positions, preset) for preset in market.with_weights}
+    outputs = {
+        preset: forward(market, positions, preset)
+        for preset in market.with_weights
+        if preset in (*presets, DEFAULT_PRESET)
+    }
     stocks = pd.concat([stock_table(market, positions, tickers, p, out) for p, out in outputs.items()])
     output = outputs[DEFAULT_PRESET]
-    score = stocks[stocks.preset == DEFAULT_PRESET].pivot(index="session", columns="ticker", values="score")
+    score = stocks[stocks.preset == DEFAULT_PRESET].set_index(["session", "ticker"])["score"].unstack()  # noqa: PD010
     peaks = {t: score[t].idxmax() for t in tickers}
     at = {t: int(np.flatnonzero(sessions == peak)[0]) for t, peak in peaks.items()}
     found = pd.concat([drivers(market, output, positions, t, k) for t, k in at.items()], ignore_index=True)
@@ -128,7 +135,7 @@ def _window(market: CaseMarket, day: pd.Timestamp, before: int, after: int, span
     room = at - scored[0], scored[-1] - at
     if before > room[0] or after > room[1]:
         raise CaseError(
-            f"a window from {before} sessions before {day:%Y-%m-%d} to {after} after reaches over the edge of the data: "
+            f"a window from {before} sessions before {day:%Y-%m-%d} to {after} after reaches over the edge: "
             f"possible are at most {room[0]} before and {room[1]} after "
             f"({sessions[scored[0]]:%Y-%m-%d} to {sessions[scored[-1]]:%Y-%m-%d})"
         )

@@ -1,4 +1,4 @@
-"""Figure 1 of the paper again, from sessions that happened: network, four signatures, one score against four weights."""
+"""Figure 1 of the paper again, from real sessions: network, four signatures, a score against four weights."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def draw_figure1(
 def _signature(ax: plt.Axes, own: pd.DataFrame, name: str, paper: dict[str, float]) -> None:
     """The signature in its colour, the contrast in grey on the right axis; the paper's before and after as marks."""
     main, contrast = own.series.unique()[:2]
-    lines = own.pivot(index="lag", columns="series", values="value")
+    lines = own.pivot_table(index="lag", columns="series", values="value")
     ax.plot(lines.index, lines[main], color=GROUP_COLOURS[name], lw=1.8)
     ax.set_ylabel(main, fontsize=8.5, color=GROUP_COLOURS[name])
     other = ax.twinx()

@@ -1,8 +1,9 @@
-"""Maps of the learned graph: stocks laid out by sector, so that what spreads can be seen; single days and an animation."""
+"""Maps of the learned graph: stocks laid out by sector, so that what spreads can be seen; days and a film."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -102,6 +103,26 @@ def draw_map(
     return picture
 
 
+def draw_days(study: CaseStudy, focus: np.ndarray, at: Sequence[int]) -> plt.Figure:
+    """The learned graph on several sessions (positions in the study) with one layout, one cut and one colour scale."""
+    market, learned = study.market, study.output["learned"]
+    place, score = layout(market.sector, focus), scores_of(study)
+    cut, labels = strongest_edges(learned[list(at)]), sector_labels(market.sector, focus, place)
+    table = graph_table(market, study, focus)
+    fig, axes = plt.subplots(-(-len(at) // 2), 2, figsize=(5.4, 0.6 + 2.35 * (-(-len(at) // 2))), squeeze=False)
+    for ax in axes.flat[len(at) :]:
+        ax.set_visible(False)
+    for ax, t in zip(axes.flat, at, strict=False):
+        places = {ticker: market.tensors.tickers.index(ticker) for ticker in study.tickers[:3]}
+        named = {ticker: i for ticker, i in places.items() if np.isfinite(score[t, i])}
+        picture = draw_map(ax, learned[t], score[t], focus, place, cut, labels, named, size=14)
+        line = f"kept {table['kept_inside'][t]:.2f}, drawn {table['drawn_from_outside'][t]:.2f}"
+        ax.set_title(f"{study.sessions[t]:%-d %b}: {line}", fontsize=9)
+    bar = fig.colorbar(picture, ax=axes, orientation="horizontal", shrink=0.5, aspect=35, pad=0.01)
+    bar.set_label("score s", fontsize=8)
+    return fig
+
+
 def focus_mass(graphs: np.ndarray, focus: np.ndarray, active: np.ndarray) -> np.ndarray:
     """Share of the learned weight in the focus group's rows that stays inside the group; [T], NaN without members."""
     inside = [g[focus & a][:, focus & a].sum() / max(g[focus & a].sum(), 1e-12) if (focus & a).any() else np.nan
@@ -126,7 +147,7 @@ def scores_of(study: CaseStudy) -> np.ndarray:
 
 
 def graph_table(market: CaseMarket, study: CaseStudy, focus: np.ndarray) -> pd.DataFrame:
-    """Per session: how much learned weight the focus group keeps and draws, beside an even graph, and its neighbours."""
+    """Per session: learned weight that the focus group keeps and draws, beside an even graph; neighbours."""
     active, graphs = market.tensors.active[study.positions], study.output["learned"]
     share = (active & focus).sum(1) / np.maximum(active.sum(1), 1)
     entropy = np.where(graphs > 0, -graphs * np.log(np.maximum(graphs, 1e-12)), 0).sum(2)
@@ -136,7 +157,8 @@ def graph_table(market: CaseMarket, study: CaseStudy, focus: np.ndarray) -> pd.D
         "kept_inside": focus_mass(graphs, focus, active),
         "drawn_from_outside": outside_mass(graphs, focus, active),
         "even": share,
-        "effective_neighbours": [np.exp(e[r]).mean() if r.any() else np.nan for e, r in zip(entropy, rows, strict=True)],
+        "effective_neighbours": [np.exp(e[r]).mean() if r.any() else np.nan
+                                 for e, r in zip(entropy, rows, strict=True)],
         "density_of_strong_edges": (graphs > 2 / np.maximum(active.sum(1), 1)[:, None, None]).mean((1, 2)),
     })  # fmt: skip
 
@@ -172,6 +194,6 @@ def animate(
     palette = frames[len(frames) // 2].quantize(64)
     pictures = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     with replacing(path) as partial:
-        pictures[0].save(partial, format="GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0,
-                         optimize=True)  # fmt: skip
+        pictures[0].save(partial, format="GIF", save_all=True, append_images=pictures[1:], duration=milliseconds,
+                         loop=0, optimize=True)  # fmt: skip
         return partial.stat().st_size

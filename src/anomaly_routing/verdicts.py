@@ -1,4 +1,4 @@
-"""A claim of the paper, our values of it over seeds, and the verdict by `paper/verdict_rules.yaml`: no number of its own."""
+"""A claim of the paper, our values of it over seeds, and the verdict by `paper/verdict_rules.yaml`."""
 
 from __future__ import annotations
 
