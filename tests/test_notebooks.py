@@ -33,6 +33,7 @@ SMALL = {
         "jobs": [{"method": "intended", "seeds": [0]}, {"method": "literal", "seeds": [0]}],
         "training": {"epochs": 2},
     },
+    "case_studies": {"cases": []},
     "scorecard": {"replicates": 200},
 }
 BREAKS = {  # stage -> what is broken before the notebook's own imports
@@ -47,6 +48,7 @@ BREAKS = {  # stage -> what is broken before the notebook's own imports
     "m.read_run = backwards",
     "model": "import anomaly_routing.model.experts as m\nold = m.Gate.temperature\n"
     "m.Gate.temperature = lambda self, psi: 3 * old(self, psi)",
+    "case_studies": "import anomaly_routing.case_network as m\nold = m.scores\nm.scores = lambda *a: 0.9 * old(*a)",
     "scorecard": "import anomaly_routing.scoreboard as m\nold = m.evaluate_daily\n"
     "m.evaluate_daily = lambda *a, **k: {p: r | {'hits': r['hits'] + 1} for p, r in old(*a, **k).items()}",
 }

@@ -158,7 +158,7 @@ def _arrow(ax: plt.Axes, start: tuple[float, float], end: tuple[float, float]) -
         side = 0.15 * np.sign(end[0] - start[0])
         a, b, bend = (start[0] + side, start[1]), (end[0] - side, end[1]), 0.0
     else:
-        far = start[1] - end[1] > 1.2
+        far = start[1] - end[1] > 1.5
         shift = 0.08 if far else 0.0
         a, b, bend = (start[0] + shift, start[1] - 0.46), (end[0] + shift, end[1] + 0.46), -0.55 if far else 0.0
     ax.add_patch(FancyArrowPatch(a, b, arrowstyle="-|>", mutation_scale=8, lw=0.8, color=INK, alpha=0.7, zorder=2,

@@ -31,14 +31,15 @@ COMPONENTS = {"c1": "c1 breadth", "c2": "c2 intensity", "c3": "c3 dispersion", "
 
 
 def present(fig: plt.Figure, base: Path | None = None, vector: bool = False) -> Image:
-    """The figure for the notebook, as a PNG of 128 colours (a third of the bytes); closes it.
+    """The figure for the notebook, as a PNG of 256 colours (a third of the bytes); closes it.
 
     base : path without an ending; then base.png holds the same bytes, and base.svg the drawing if `vector`.
     """
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
     small = io.BytesIO()
-    picture = Pixels.open(buffer).convert("RGB").quantize(128, dither=Pixels.Dither.NONE)
+    shown = Pixels.open(buffer).convert("RGB")
+    picture = shown.quantize(256, method=Pixels.Quantize.MAXCOVERAGE, dither=Pixels.Dither.NONE)
     picture.save(small, format="PNG", optimize=True)
     if base is not None:
         with replacing(base.with_suffix(".png")) as partial:

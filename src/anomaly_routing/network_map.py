@@ -191,7 +191,7 @@ def animate(
         fig.savefig(buffer, format="png", dpi=100)
         plt.close(fig)
         frames.append(Image.open(buffer).convert("RGB"))
-    palette = frames[len(frames) // 2].quantize(64)
+    palette = frames[len(frames) // 2].quantize(96, method=Image.Quantize.MAXCOVERAGE)
     pictures = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     with replacing(path) as partial:
         pictures[0].save(partial, format="GIF", save_all=True, append_images=pictures[1:], duration=milliseconds,

@@ -10,6 +10,7 @@ import numpy as np
 
 SEEDS_FOR_MATCH = 10  # `common.size`: fewer seeds, or another tier than gpu, allow `close` at best
 NOT_RUN = "not run"
+BY_MEAN = " (the mean alone, no seed)"  # seeds on either side of the paper's value: the rule's verdict, marked
 ORDER = ("match", "close", "differs")
 
 
@@ -29,7 +30,8 @@ def judge(
         direction or a check is True or False a seed. For a range [a, b] of the paper a value may be (low, high).
     rules : verdict_rules.yaml as read. market : only us100 can give a verdict. tier : of the trainings behind `values`.
 
-    Returns ours, low, high (over seeds), n and verdict. ValueError for a kind of claim without a rule.
+    Returns ours, low, high (over seeds), n and verdict; a verdict that the mean has and no single seed is marked so.
+    ValueError for a kind of claim without a rule.
     """
     if claim["kind"] not in rules["rules"]:
         raise ValueError(f"{claim['id']}: no rule for claims of kind {claim['kind']!r} in verdict_rules.yaml")
@@ -43,9 +45,12 @@ def judge(
     low, high = (np.array([p[side] for p in pairs], dtype=float) for side in (0, 1))
     middle = np.mean if claim["kind"] in ("attribution", "ablation") else np.median
     ours = (float(middle(low)), float(middle(high)))
-    verdict = _compare(claim, ours, pairs, rules["rules"][claim["kind"]])
+    rule = rules["rules"][claim["kind"]]
+    verdict = _compare(claim, ours, pairs, rule)
     if not claim["checkable_without_training"] and (tier != "gpu" or len(pairs) < SEEDS_FOR_MATCH):
         verdict = "close" if verdict == "match" else verdict
+    if verdict in ORDER[:2] and len(pairs) > 1 and all(_compare(claim, p, [p], rule) == ORDER[2] for p in pairs):
+        verdict += BY_MEAN
     if market != "us100":
         verdict = "none: another market"
     shown = ours if isinstance(claim.get("value"), list) and ours[0] != ours[1] else ours[0]
