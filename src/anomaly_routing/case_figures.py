@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib.colors as mpl_colours
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from anomaly_routing.files import replacing
 from anomaly_routing.model.pressure_index import alert_cuts
 from anomaly_routing.plots import BLUE, CHANCE, GREEN, GREY, GROUP_COLOURS, INK, ORANGE, PAPER, PURPLE, SKY
 
-DPI = 100  # of a picture in the notebook
+DPI = 90  # of a picture in the notebook
 WIDTH = 5.4  # inches: full width of a column in print, 70% of it on a phone
 COLOURS = {"intended": BLUE, "literal": ORANGE}
 EXPERT_COLOURS = tuple(GROUP_COLOURS.values())
@@ -31,24 +32,37 @@ COMPONENTS = {"c1": "c1 breadth", "c2": "c2 intensity", "c3": "c3 dispersion", "
 
 
 def present(fig: plt.Figure, base: Path | None = None, vector: bool = False) -> Image:
-    """The figure for the notebook, as a PNG of 256 colours (a third of the bytes); closes it.
+    """The figure for the notebook, as a PNG with a palette (a third of the bytes); closes it.
 
     base : path without an ending; then base.png holds the same bytes, and base.svg the drawing if `vector`.
     """
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
+    free = fig.get_layout_engine() is None  # a figure laid out by hand stays so when it is saved a second time
+    with plt.rc_context({"figure.constrained_layout.use": not free}):
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
+        if base is not None and vector:
+            with replacing(base.with_suffix(".svg")) as partial:
+                fig.savefig(partial, format="svg", metadata={"Date": None}, bbox_inches="tight")
     small = io.BytesIO()
-    shown = Pixels.open(buffer).convert("RGB")
-    picture = shown.quantize(256, method=Pixels.Quantize.MAXCOVERAGE, dither=Pixels.Dither.NONE)
-    picture.save(small, format="PNG", optimize=True)
+    _few_colours(Pixels.open(buffer).convert("RGB")).save(small, format="PNG", optimize=True)
     if base is not None:
         with replacing(base.with_suffix(".png")) as partial:
             partial.write_bytes(small.getvalue())
-        if vector:
-            with replacing(base.with_suffix(".svg")) as partial:
-                fig.savefig(partial, format="svg", metadata={"Date": None}, bbox_inches="tight")
     plt.close(fig)
     return Image(data=small.getvalue(), format="png")
+
+
+def _few_colours(picture: Pixels.Image, count: int = 96) -> Pixels.Image:
+    """The picture with a palette; the colours of the style are in it even where they cover little."""
+    style = [mpl_colours.to_rgb(c) for c in (BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, SKY, "white")]
+    side = max(1, int((picture.width * picture.height / 12) ** 0.5))
+    sample = Pixels.new("RGB", (picture.width + side, max(picture.height, side * 9)), "white")
+    sample.paste(picture, (0, 0))
+    for k, colour in enumerate(style):
+        sample.paste(
+            tuple(round(255 * part) for part in colour), (picture.width, k * side, picture.width + side, (k + 1) * side)
+        )
+    return picture.quantize(palette=sample.quantize(count), dither=Pixels.Dither.NONE)
 
 
 class Axis:
@@ -93,7 +107,7 @@ def event_line(ax: plt.Axes, axis: Axis, day: pd.Timestamp, text: str | None = N
                     textcoords="offset points", va="top", color=INK)  # fmt: skip
 
 
-def level_lines(ax: plt.Axes, study: CaseStudy, preset: str = "intended") -> None:
+def level_lines(ax: plt.Axes, study: CaseStudy, named: bool = True, preset: str = "intended") -> None:
     """The alert cuts of the pressure index (validation quantiles, mean over seeds); the first and last named."""
     tensors = study.market.tensors
     cuts = []
@@ -102,6 +116,8 @@ def level_lines(ax: plt.Axes, study: CaseStudy, preset: str = "intended") -> Non
         cuts.append(alert_cuts(mpi.to_numpy(), tensors.val[tensors.sessions.get_indexer(mpi.index)]))
     for name, cut in zip(("L1", "", "", "L4"), np.mean(cuts, axis=0), strict=True):
         ax.axhline(cut, color=CHANCE, lw=0.7, ls="--", zorder=0)
+        if not named:
+            continue
         ax.annotate(name, (1.0, cut), xycoords=("axes fraction", "data"), xytext=(3, 0), fontsize=7,
                     textcoords="offset points", va="center", color=GREY, annotation_clip=False)  # fmt: skip
 
@@ -170,7 +186,7 @@ def draw_components(study: CaseStudy, found: dict[tuple[str, int], Track], event
         ax.set(ylim=(-0.03, 1.03), title=text)
         event_line(ax, axis, study.date, event if column == "c1" else None)
         axis.label(ax, max(1, len(axis.sessions) // 4))
-    level_lines(axes.flat[-1], study)
+    level_lines(axes.flat[-1], study, named=False)
     axes.flat[0].legend(fontsize=7.5, loc="center left")
     return fig
 

@@ -23,7 +23,7 @@ def crowdstrike_table(study: CaseStudy) -> pd.DataFrame:
     mass = sector_mass(market, study.output, study.positions, TECHNOLOGY)
     mass = mass.rename(columns=lambda c: c if c == "session" else f"attention_{c}")
     own = study.stocks[study.stocks["ticker"] == study.tickers[0]].drop(columns="E")
-    return own.assign(no_moe_error=np.nan).merge(mass, on="session").round(3)
+    return own.assign(no_moe_error=np.nan).merge(mass, on="session")
 
 
 def gamestop_table(found: dict[tuple[str, int], Track]) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def gamestop_table(found: dict[tuple[str, int], Track]) -> pd.DataFrame:
 
 def fed_table(study: CaseStudy) -> pd.DataFrame:
     """Per preset, seed and session: breadth c1 and the mean score S."""
-    return study.daily[["preset", "seed", "session", "c1", "S"]].round(3)
+    return study.daily[["preset", "seed", "session", "c1", "S"]]
 
 
 def breadth_crossings(market: CaseMarket, found: dict[tuple[str, int], Track], back: int = 10) -> dict[str, str]:
@@ -57,4 +57,4 @@ def alpha_psi_table(market: CaseMarket) -> pd.DataFrame:
     every = daily_table(market)[["preset", "seed", "session", "alpha", "psi"]]
     wide = every.set_index(["session", "preset", "seed"])[["alpha", "psi"]].unstack(["preset", "seed"])  # noqa: PD010
     wide.columns = [f"{c}_{p}_{s}" for c, p, s in wide.columns]
-    return wide.round(3).reset_index()
+    return wide.reset_index()

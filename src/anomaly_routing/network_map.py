@@ -86,7 +86,7 @@ def draw_map(
     inside = focus[i] | focus[j]
     for chosen, colour, width in ((~inside, GREY, 0.5), (inside, RED, 0.9)):
         lines = np.stack([place[i[chosen]], place[j[chosen]]], 1)
-        ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, alpha=0.45, zorder=1))
+        ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, alpha=0.45, zorder=1, rasterized=True))
     known = np.isfinite(score)
     picture = ax.scatter(*place[known].T, c=score[known], cmap=COLOURS, vmin=0, vmax=1, s=size, zorder=2,
                          edgecolors=INK, linewidths=0.4)  # fmt: skip
