@@ -18,6 +18,7 @@ from anomaly_routing.case_signatures import (
     _extreme,
     correlation_matrix,
     edge_density,
+    group_percentiles,
     mean_correlation,
     window_correlations,
 )
@@ -117,6 +118,22 @@ def test_window_correlations_average_their_sessions(simulated):
     values = [mean_correlation(tensors.returns, tensors.sessions.get_loc(d)) for d in days]
     assert row.correlation[0] == pytest.approx(np.mean(values)) and row.correlation[1] == pytest.approx(max(values))
     assert row.sessions[0] == 4 and row["first"][0] == days[0]
+
+
+def test_percentiles_of_a_group_against_a_loop(simulated):
+    tensors = simulated.tensors
+    focus, day = tensors.is_bank, tensors.sessions[tensors.test][50]
+    columns = [j for j, group in enumerate(tensors.group) if group == "liquidity"]
+
+    def size(t: int) -> float:
+        rows = [np.abs(tensors.x[t, i, columns]).mean() for i in np.flatnonzero(focus & tensors.active[t])]
+        return float(np.mean(rows))
+
+    today = size(tensors.sessions.get_loc(day))
+    by_hand = np.mean([size(t) < today for t in np.flatnonzero(tensors.train)])
+    table = group_percentiles(tensors, focus, tensors.sessions[[tensors.sessions.get_loc(day)]])
+    assert table["liquidity"].iloc[0] == pytest.approx(by_hand, abs=2 / tensors.train.sum())
+    assert list(table) == ["price_shock", "liquidity", "contagion", "momentum"]
 
 
 def test_extremes_keep_their_distance():

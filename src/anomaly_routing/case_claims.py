@@ -15,6 +15,7 @@ import pandas as pd
 
 from anomaly_routing.case_market import daily_table
 from anomaly_routing.case_network import sector_mass
+from anomaly_routing.case_signatures import group_percentiles
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.model.config import PRESETS
 from anomaly_routing.verdicts import NOT_RUN, judge
@@ -124,13 +125,10 @@ def _breadth_grows(t: Track) -> bool:
 
 
 def _liquidity_unremarkable(t: Track) -> bool:
-    """Is the banks' mean absolute liquidity feature of 10 March below the 95th percentile of the training sessions?"""
+    """Do the banks' liquidity features stay below their 95th training percentile on every session of the crisis week?"""
     tensors = t.study.market.tensors
-    columns = [j for j, group in enumerate(tensors.group) if group == "liquidity"]
-    size = np.abs(tensors.x[:, tensors.is_bank][:, :, columns]).mean(2)
-    active = tensors.active[:, tensors.is_bank]
-    daily = np.where(active, size, 0).sum(1) / np.maximum(active.sum(1), 1)
-    return bool(daily[tensors.sessions.get_loc(t.day)] < np.quantile(daily[tensors.train], 0.95))
+    days = t.over("S", *CRISIS).index
+    return bool((group_percentiles(tensors, tensors.is_bank, days)["liquidity"] < 0.95).all())
 
 
 SVB: dict[str, Callable[[Track], Any]] = {

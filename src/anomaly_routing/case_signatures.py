@@ -13,6 +13,7 @@ import pandas as pd
 from anomaly_routing.case_market import CaseMarket
 from anomaly_routing.features.store import load_features
 from anomaly_routing.panel import FEATURE_WINDOW
+from anomaly_routing.tensors import Tensors
 
 SIGNATURES = ("price_shock", "liquidity", "contagion", "momentum")
 STRONG = 0.7  # a correlation that counts as an edge of the market's network
@@ -124,6 +125,22 @@ def signatures(market: CaseMarket, count: int = 50) -> tuple[pd.DataFrame, dict[
         "F1b.rsi_after": _mean_at(rsi, turned, 0),
     }
     return pd.DataFrame(rows), facts
+
+
+def group_percentiles(tensors: Tensors, focus: np.ndarray, sessions: pd.DatetimeIndex) -> pd.DataFrame:
+    """Where the focus group's features stand: session x category, share of the training sessions that are quieter.
+
+    The value of a session is the mean absolute scaled feature of the category over the group's active stocks, the
+    category signal of equation 10 averaged; a stock-blind, seedless reading of which mechanism the data show.
+    """
+    active, table = tensors.active[:, focus], {}
+    for name in dict.fromkeys(tensors.group):
+        columns = [j for j, group in enumerate(tensors.group) if group == name]
+        size = np.abs(tensors.x[:, focus][:, :, columns]).mean(2)
+        daily = np.where(active, size, 0).sum(1) / np.maximum(active.sum(1), 1)
+        usual = np.sort(daily[tensors.train])
+        table[name] = np.searchsorted(usual, daily[tensors.sessions.get_indexer(sessions)]) / len(usual)
+    return pd.DataFrame(table, index=sessions).rename_axis("session")
 
 
 def _lagged(values: np.ndarray) -> np.ndarray:
