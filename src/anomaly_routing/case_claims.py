@@ -125,7 +125,7 @@ def _breadth_grows(t: Track) -> bool:
 
 
 def _liquidity_unremarkable(t: Track) -> bool:
-    """Do the banks' liquidity features stay below their 95th training percentile on every session of the crisis week?"""
+    """Do the banks' liquidity features stay below their 95th training percentile on all of the crisis week?"""
     tensors = t.study.market.tensors
     days = t.over("S", *CRISIS).index
     return bool((group_percentiles(tensors, tensors.is_bank, days)["liquidity"] < 0.95).all())
