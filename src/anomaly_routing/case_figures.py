@@ -23,6 +23,7 @@ from anomaly_routing.plots import BLUE, CHANCE, GREEN, GREY, GROUP_COLOURS, INK,
 
 DPI = 90  # of a picture in the notebook
 WIDTH = 5.4  # inches: full width of a column in print, 70% of it on a phone
+SCORE_COLOURS = "cividis_r"  # perceptually even, the same for the colour-blind
 COLOURS = {"intended": BLUE, "literal": ORANGE}
 EXPERT_COLOURS = tuple(GROUP_COLOURS.values())
 STOCK_MARKS = ("o", "s", "^", "D", "v", "P")
@@ -42,7 +43,7 @@ def present(fig: plt.Figure, base: Path | None = None, vector: bool = False) -> 
         fig.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
         if base is not None and vector:
             with replacing(base.with_suffix(".svg")) as partial:
-                fig.savefig(partial, format="svg", metadata={"Date": None}, bbox_inches="tight")
+                fig.savefig(partial, format="svg", dpi=DPI, metadata={"Date": None}, bbox_inches="tight")
     small = io.BytesIO()
     _few_colours(Pixels.open(buffer).convert("RGB")).save(small, format="PNG", optimize=True)
     if base is not None:
@@ -52,17 +53,20 @@ def present(fig: plt.Figure, base: Path | None = None, vector: bool = False) -> 
     return Image(data=small.getvalue(), format="png")
 
 
-def _few_colours(picture: Pixels.Image, count: int = 96) -> Pixels.Image:
+def _few_colours(picture: Pixels.Image, count: int = 128) -> Pixels.Image:
     """The picture with a palette; the colours of the style are in it even where they cover little."""
-    style = [mpl_colours.to_rgb(c) for c in (BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, SKY, "white")]
-    side = max(1, int((picture.width * picture.height / 12) ** 0.5))
-    sample = Pixels.new("RGB", (picture.width + side, max(picture.height, side * 9)), "white")
+    known = (BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, SKY, *plt.get_cmap(SCORE_COLOURS)(np.linspace(0, 1, 16)))
+    style = [tuple(round(255 * part) for part in mpl_colours.to_rgb(colour)) for colour in known]
+    side = max(1, int((picture.width * picture.height / 24) ** 0.5))
+    sample = Pixels.new("RGB", (picture.width + side, max(picture.height, side * len(style))), "white")
     sample.paste(picture, (0, 0))
     for k, colour in enumerate(style):
-        sample.paste(
-            tuple(round(255 * part) for part in colour), (picture.width, k * side, picture.width + side, (k + 1) * side)
-        )
-    return picture.quantize(palette=sample.quantize(count), dither=Pixels.Dither.NONE)
+        sample.paste(colour, (picture.width, k * side, picture.width + side, (k + 1) * side))
+    few = picture.quantize(palette=sample.quantize(count), dither=Pixels.Dither.NONE)
+    table = np.array(few.getpalette()).reshape(-1, 3)
+    table[(table > 248).all(1)] = 255  # paper stays white
+    few.putpalette(table.flatten().tolist())
+    return few
 
 
 class Axis:

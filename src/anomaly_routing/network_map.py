@@ -13,13 +13,13 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 from tqdm import tqdm
 
+from anomaly_routing.case_figures import SCORE_COLOURS
 from anomaly_routing.case_market import CaseMarket
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.files import replacing
 from anomaly_routing.model.scoring import scores
 from anomaly_routing.plots import GREY, INK, RED
 
-COLOURS = "cividis_r"  # perceptually even, the same for the colour-blind
 SHORT = {"Information Technology": "Technology", "Consumer Discretionary": "Discretionary",
          "Consumer Staples": "Staples", "Communication Services": "Communication"}  # fmt: skip
 EDGE_SHARE = 0.03  # of the pairs, on the day with the strongest edges
@@ -88,8 +88,8 @@ def draw_map(
         lines = np.stack([place[i[chosen]], place[j[chosen]]], 1)
         ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, alpha=0.45, zorder=1, rasterized=True))
     known = np.isfinite(score)
-    picture = ax.scatter(*place[known].T, c=score[known], cmap=COLOURS, vmin=0, vmax=1, s=size, zorder=2,
-                         edgecolors=INK, linewidths=0.4)  # fmt: skip
+    picture = ax.scatter(*place[known].T, c=score[known], cmap=SCORE_COLOURS, vmin=0, vmax=1, s=size, zorder=2,
+                         edgecolors=INK, linewidths=0.4, rasterized=True)  # fmt: skip
     ax.scatter(*place[~known].T, marker="x", color=INK, s=0.85 * size, linewidths=1.1, zorder=2)
     for name, at in (named or {}).items():
         ax.annotate(name, place[at], xytext=(0, 5), textcoords="offset points", fontsize=7, ha="center", zorder=3,
