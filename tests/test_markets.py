@@ -250,9 +250,9 @@ def test_the_real_markets_pipeline_is_that_of_the_root():
         {"source": "folder", "select": "in_us100", "sectors": [], "events": "paper/events.yaml"},
     )
     own = read(folder / "params.yaml")
-    trained = {stage: {} for stage in TRAINED}  # its trainings are its own: longer, more, on the paper's dates
-    assert all(set(own[stage]) == set(expected[stage]) for stage in trained)
-    assert own | trained == expected | trained
+    chosen = {stage: {} for stage in (*TRAINED, "case_studies")}  # its trainings and the paper's cases are its own
+    assert all(set(own[stage]) == set(expected[stage]) for stage in chosen)
+    assert own | chosen == expected | chosen
 
 
 @pytest.mark.real_data

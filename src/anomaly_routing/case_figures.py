@@ -1,0 +1,327 @@
+"""The pictures of notebook 07: narrow, so that they read on a phone; seeds as bands, the paper's numbers as marks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.colors as mpl_colours
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import Image
+from PIL import Image as Pixels
+
+from anomaly_routing.case_claims import Track
+from anomaly_routing.case_market import EXPERTS
+from anomaly_routing.case_study import CaseStudy
+from anomaly_routing.files import replacing
+from anomaly_routing.model.pressure_index import alert_cuts
+from anomaly_routing.plots import BLUE, CHANCE, GREEN, GREY, GROUP_COLOURS, INK, ORANGE, PAPER, PURPLE, SKY
+
+DPI = 90  # of a picture in the notebook
+WIDTH = 5.4  # inches: full width of a column in print, 70% of it on a phone
+SCORE_COLOURS = "cividis_r"  # perceptually even, the same for the colour-blind
+COLOURS = {"intended": BLUE, "literal": ORANGE}
+EXPERT_COLOURS = tuple(GROUP_COLOURS.values())
+STOCK_MARKS = ("o", "s", "^", "D", "v", "P")
+STOCK_COLOURS = (INK, PURPLE, GREEN, ORANGE, SKY, GREY)
+COMPONENTS = {"c1": "c1 breadth", "c2": "c2 intensity", "c3": "c3 dispersion", "c4": "c4 consensus", "c5": "c5 stress",
+              "MPI": "MPI"}  # fmt: skip
+
+
+def present(fig: plt.Figure, base: Path | None = None, vector: bool = False) -> Image:
+    """The figure for the notebook, as a PNG with a palette (a third of the bytes); closes it.
+
+    base : path without an ending; then base.png holds the same bytes, and base.svg the drawing if `vector`.
+    """
+    free = fig.get_layout_engine() is None  # a figure laid out by hand stays so when it is saved a second time
+    with plt.rc_context({"figure.constrained_layout.use": not free}):
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
+        if base is not None and vector:
+            with replacing(base.with_suffix(".svg")) as partial:
+                fig.savefig(partial, format="svg", dpi=DPI, metadata={"Date": None}, bbox_inches="tight")
+    small = io.BytesIO()
+    _few_colours(Pixels.open(buffer).convert("RGB")).save(small, format="PNG", optimize=True)
+    if base is not None:
+        with replacing(base.with_suffix(".png")) as partial:
+            partial.write_bytes(small.getvalue())
+    plt.close(fig)
+    return Image(data=small.getvalue(), format="png")
+
+
+def _few_colours(picture: Pixels.Image, count: int = 128) -> Pixels.Image:
+    """The picture with a palette; the colours of the style are in it even where they cover little."""
+    known = (BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, SKY, *plt.get_cmap(SCORE_COLOURS)(np.linspace(0, 1, 16)))
+    style = [tuple(round(255 * part) for part in mpl_colours.to_rgb(colour)) for colour in known]
+    side = max(1, int((picture.width * picture.height / 24) ** 0.5))
+    sample = Pixels.new("RGB", (picture.width + side, max(picture.height, side * len(style))), "white")
+    sample.paste(picture, (0, 0))
+    for k, colour in enumerate(style):
+        sample.paste(colour, (picture.width, k * side, picture.width + side, (k + 1) * side))
+    few = picture.quantize(palette=sample.quantize(count), dither=Pixels.Dither.NONE)
+    table = np.array(few.getpalette()).reshape(-1, 3)
+    table[(table > 248).all(1)] = 255  # paper stays white
+    few.putpalette(table.flatten().tolist())
+    return few
+
+
+class Axis:
+    """Sessions side by side, without the gaps of weekends."""
+
+    def __init__(self, sessions: pd.DatetimeIndex) -> None:
+        self.sessions = sessions
+
+    def at(self, day: str | pd.Timestamp, side: float = 0.0) -> float:
+        """Place of a day; of a day without a session, between its neighbours. `side` 0.5 is its close."""
+        day = pd.Timestamp(day)
+        return float(self.sessions.searchsorted(day)) + (side if day in self.sessions else -0.5)
+
+    def label(self, ax: plt.Axes, every: int | None = None) -> None:
+        """Ticks such as `10 Mar`."""
+        step = every or max(1, round(len(self.sessions) / 6))
+        ticks = np.arange(0, len(self.sessions), step)
+        ax.set_xticks(ticks, [f"{self.sessions[k]:%-d %b}" for k in ticks])
+        ax.set_xlim(-0.7, len(self.sessions) - 0.3)
+
+
+def band(ax: plt.Axes, axis: Axis, tracks: Sequence[Track], column: str, colour: str, label: str | None = None) -> None:
+    """Mean over the seeds as a line, lowest to highest as a band, every seed as a thin line."""
+    table = pd.DataFrame({k: t.daily[column].reindex(axis.sessions) for k, t in enumerate(tracks)})
+    x = np.arange(len(axis.sessions))
+    ax.fill_between(x, table.min(1), table.max(1), color=colour, alpha=0.22, lw=0)
+    for k in table if table.shape[1] > 1 else ():
+        ax.plot(x, table[k], color=colour, lw=0.5, alpha=0.7)
+    ax.plot(x, table.mean(1), color=colour, lw=1.7, label=label)
+
+
+def by_preset(found: dict[tuple[str, int], Track]) -> dict[str, list[Track]]:
+    """Tracks of each preset that was run."""
+    return {p: [t for (own, _), t in found.items() if own == p] for p in COLOURS if any(own == p for own, _ in found)}
+
+
+def event_line(ax: plt.Axes, axis: Axis, day: pd.Timestamp, text: str | None = None) -> None:
+    """A dotted line through the session of the event."""
+    ax.axvline(axis.at(day), color=INK, lw=0.8, ls=":")
+    if text:
+        ax.annotate(text, (axis.at(day), 1.0), xycoords=("data", "axes fraction"), xytext=(3, -2), fontsize=7.5,
+                    textcoords="offset points", va="top", color=INK)  # fmt: skip
+
+
+def level_lines(ax: plt.Axes, study: CaseStudy, named: bool = True, preset: str = "intended") -> None:
+    """The alert cuts of the pressure index (validation quantiles, mean over seeds); the first and last named."""
+    tensors = study.market.tensors
+    cuts = []
+    for row in study.market.runs[study.market.runs["preset"] == preset].itertuples():
+        mpi = row.run.daily["mpi@val"]
+        cuts.append(alert_cuts(mpi.to_numpy(), tensors.val[tensors.sessions.get_indexer(mpi.index)]))
+    for name, cut in zip(("L1", "", "", "L4"), np.mean(cuts, axis=0), strict=True):
+        ax.axhline(cut, color=CHANCE, lw=0.7, ls="--", zorder=0)
+        if not named:
+            continue
+        ax.annotate(name, (1.0, cut), xycoords=("axes fraction", "data"), xytext=(3, 0), fontsize=7,
+                    textcoords="offset points", va="center", color=GREY, annotation_clip=False)  # fmt: skip
+
+
+def draw_figure3(
+    study: CaseStudy,
+    found: dict[tuple[str, int], Track],
+    focus_name: str,
+    marks: dict[str, list[tuple[str, str, float]]] | None = None,
+    event: str = "",
+) -> plt.Figure:
+    """Figure 3 redone: (a) pressure index, (b) focus group and the rest, (c) the four routing weights.
+
+    marks : panel (`a`, `focus`, `others`, `w1` .. `w4`) -> (first day, last day, value) of the paper; none elsewhere.
+    """
+    axis, marks = Axis(study.sessions), marks or {}
+    fig = plt.figure(figsize=(WIDTH, 9.0))
+    grid = fig.add_gridspec(4, 2, height_ratios=(1.25, 1.35, 1, 1))
+    a, b = fig.add_subplot(grid[0, :]), fig.add_subplot(grid[1, :])
+    weights = [fig.add_subplot(grid[2 + k // 2, k % 2]) for k in range(4)]
+    presets = by_preset(found)
+    for preset, tracks in presets.items():
+        band(a, axis, tracks, "MPI", COLOURS[preset], preset)
+    level_lines(a, study)
+    a.set(ylabel="Market Pressure Index", title="(a) early warning")
+    colours = {"focus": PURPLE, "others": GREEN}
+    for column, text in (("focus", focus_name), ("others", "all others")):
+        if any(t.daily[column].notna().any() for t in presets["intended"]):
+            band(b, axis, presets["intended"], column, colours[column], text)
+    for k, ticker in enumerate(study.tickers):
+        score = study.stocks.query("preset == 'intended' and ticker == @ticker").set_index("session")["score"]
+        b.plot(np.arange(len(axis.sessions)), score.reindex(axis.sessions), STOCK_MARKS[k % 6], ms=3.2, mew=0.7,
+               mfc="none", color=STOCK_COLOURS[k % 6], label=ticker if k < 6 else None)  # fmt: skip
+    b.set(ylabel="score s (0 to 1)", title="(b) localisation", ylim=(0, 1.3))
+    for k, ax in enumerate(weights):
+        for preset, tracks in presets.items():
+            band(ax, axis, tracks, f"w{k + 1}", COLOURS[preset])
+        ax.axhline(0.25, color=CHANCE, lw=0.8, ls="--", zorder=0)
+        ax.set(ylim=(-0.03, 1.03), title=f"(c) {EXPERTS[k]}")
+        ax.title.set_fontsize(9.5)
+        ax.set_ylabel("mean weight" if k % 2 == 0 else "")
+    panels = {"a": a, "focus": b, "others": b} | {f"w{k + 1}": ax for k, ax in enumerate(weights)}
+    for panel, own in marks.items():
+        for first, last, value in own:
+            left, right = axis.at(first) - 0.4, axis.at(last) + 0.4
+            panels[panel].hlines(value, left, right, color=PAPER, lw=2.0, zorder=4)
+            panels[panel].plot((left + right) / 2, value, "D", color=PAPER, ms=4.5, zorder=5)
+    if marks:
+        a.plot([], [], "D-", color=PAPER, ms=4.5, label="the paper")
+    for ax in (a, b, *weights):
+        event_line(ax, axis, study.date, event if ax is a else None)
+        axis.label(ax, None if ax in (a, b) else max(1, len(axis.sessions) // 3))
+    a.set_ylim(top=a.get_ylim()[1] + 0.2 * np.diff(a.get_ylim())[0])
+    a.legend(loc="upper left", fontsize=8, ncols=3)
+    b.legend(loc="upper left", fontsize=7.5, ncols=2)
+    return fig
+
+
+def draw_components(study: CaseStudy, found: dict[tuple[str, int], Track], event: str = "") -> plt.Figure:
+    """The pressure index and its five components, one small panel each."""
+    axis = Axis(study.sessions)
+    fig, axes = plt.subplots(3, 2, figsize=(WIDTH, 5.6), sharex=True)
+    for ax, (column, text) in zip(axes.flat, COMPONENTS.items(), strict=True):
+        for preset, tracks in by_preset(found).items():
+            band(ax, axis, tracks, column, COLOURS[preset], preset)
+        ax.set(ylim=(-0.03, 1.03), title=text)
+        event_line(ax, axis, study.date, event if column == "c1" else None)
+        axis.label(ax, max(1, len(axis.sessions) // 4))
+    level_lines(axes.flat[-1], study, named=False)
+    axes.flat[0].legend(fontsize=7.5, loc="center left")
+    return fig
+
+
+def draw_page(study: CaseStudy, found: dict[tuple[str, int], Track], title: str, event: str = "") -> plt.Figure:
+    """One page for any case: the market (mean score, pressure index), its stocks, what their errors are made of.
+
+    The last panel splits the error E of each stock on its highest session among the experts' parts and e_rec.
+    """
+    axis = Axis(study.sessions)
+    fig, axes = plt.subplots(3, 1, figsize=(WIDTH, 7.4), height_ratios=(1, 1.15, 0.35 + 0.22 * len(study.tickers)))
+    for preset, tracks in by_preset(found).items():
+        band(axes[0], axis, tracks, "S", COLOURS[preset], f"mean score, {preset}")
+    band(axes[0], axis, by_preset(found)["intended"], "MPI", GREEN, "MPI, intended")
+    axes[0].set(ylim=(0, 1), ylabel="0 to 1", title=title)
+    axes[0].legend(fontsize=7.5, ncols=2, loc="lower left")
+    x = np.arange(len(axis.sessions))
+    for k, ticker in enumerate(study.tickers):
+        score = study.stocks.query("preset == 'intended' and ticker == @ticker").set_index("session")["score"]
+        axes[1].plot(x, score.reindex(axis.sessions), marker=STOCK_MARKS[k % 6], ms=3, lw=1, label=ticker,
+                     color=STOCK_COLOURS[k % 6])  # fmt: skip
+    axes[1].axhline(found["intended", study.market.seeds("intended")[0]].theta_s, color=CHANCE, lw=0.8, ls="--")
+    axes[1].set(ylim=(0, 1.04), ylabel="score s")
+    axes[1].legend(fontsize=7, ncols=min(5, len(study.tickers)), loc="lower left")
+    for ax in axes[:2]:
+        event_line(ax, axis, study.date, event if ax is axes[0] else None)
+        axis.label(ax)
+    shares = study.drivers.groupby(["ticker", "expert"])[["expert_share", "window_share"]].sum()
+    left = np.zeros(len(study.tickers))
+    for part, alpha in (("expert_share", 1.0), ("window_share", 0.4)):
+        for name, colour in zip(EXPERTS, EXPERT_COLOURS, strict=True):
+            value = shares[part].xs(name, level="expert").reindex(study.tickers).to_numpy()
+            label = name if alpha == 1 else None
+            axes[2].barh(study.tickers[::-1], value[::-1], left=left[::-1], color=colour, alpha=alpha, height=0.65,
+                         label=label, lw=0)  # fmt: skip
+            left = left + value
+    axes[2].set(xlim=(0, 1), xlabel="share of E: full colour by the experts, pale by the last five sessions")
+    axes[2].xaxis.label.set_fontsize(8.5)
+    axes[2].legend(
+        fontsize=7.2, ncols=4, loc="lower center", bbox_to_anchor=(0.46, 0.98), columnspacing=0.9, handlelength=1.2
+    )
+    return fig
+
+
+def draw_timeline(
+    share: pd.Series, first: pd.DataFrame, facts: list[dict[str, Any]], date: pd.Timestamp, tests: pd.Series
+) -> plt.Figure:
+    """Above: the share of all methods that alarm, session by session, beside public facts; below: first alarms.
+
+    share : of the methods, over the sessions to show. tests : the same over all test sessions, for its usual level.
+    first : of `first_alarms`. A fact stands at the first session that could price it.
+    """
+    axis = Axis(pd.DatetimeIndex(share.index))
+    hits = first[first["sessions_ahead"].notna()].sort_values(["sessions_ahead", "method"], kind="stable")
+    rows = hits.groupby(["method"], sort=False)["first"].apply(list)
+    fig, axes = plt.subplots(2, 1, figsize=(WIDTH, 4.3 + 0.17 * max(len(rows), 3)), sharex=True,
+                             height_ratios=(3.4, 0.2 * max(len(rows), 3) + 0.3))  # fmt: skip
+    x = np.arange(len(share))
+    axes[0].bar(x, 100 * share.to_numpy(float), color=BLUE, width=0.75)
+    axes[0].axhline(100 * tests.mean(), color=CHANCE, ls="--", lw=1)
+    axes[0].annotate("mean of all test sessions", (0, 100 * tests.mean()), xytext=(0, 3), textcoords="offset points",
+                     fontsize=7.5, color=GREY)  # fmt: skip
+    top = max(100 * float(share.max()), 20.0)
+    for k, fact in enumerate(f for f in facts if pd.Timestamp(f["session"]) in share.index):
+        place = axis.at(fact["session"])
+        y = top * (1.12 + 0.13 * k)
+        axes[0].plot([place, place], [0, y], color=PAPER, lw=0.6, ls=":")
+        axes[0].annotate(fact["short"], (place, y), xytext=(-3, 0), textcoords="offset points", fontsize=7.5,
+                         ha="right", va="center", color=INK)  # fmt: skip
+        axes[0].plot(place, y, "o", color=PAPER, ms=3)
+    axes[0].set(
+        ylabel="methods that alarm, %",
+        ylim=(0, top * (1.2 + 0.13 * max(len(facts), 1))),
+        title="alarms, each method with the same allowance",
+    )
+    for y, (_, days) in enumerate(rows.items()):
+        axes[1].plot([axis.at(d) for d in days], [y] * len(days), "o", color=BLUE, ms=5, alpha=0.7)
+    axes[1].set_yticks(range(len(rows)), rows.index, fontsize=7.5)
+    axes[1].set(ylim=(-0.7, max(len(rows), 1) - 0.3), title=f"first alarm in the sessions before {date:%-d %B}")
+    for ax in axes:
+        ax.axvline(axis.at(date), color=INK, lw=0.8, ls=":")
+        axis.label(ax)
+    return fig
+
+
+def draw_fusion(
+    study: CaseStudy, found: dict[tuple[str, int], Track], marks: dict[str, list[tuple[float, str]]]
+) -> plt.Figure:
+    """alpha and psi over the whole run (left) and in the case (right); the paper's values as dashed lines."""
+    axis = Axis(study.sessions)
+    fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 4.6), sharey="row", width_ratios=(1.5, 1))
+    for row, (column, limits) in enumerate((("alpha", (0.15, 0.85)), ("psi", (0, 1)))):
+        for preset, tracks in by_preset(found).items():
+            whole = pd.DataFrame({k: t.whole[column] for k, t in enumerate(tracks)}).dropna()
+            for k in whole:
+                axes[row, 0].plot(whole.index, whole[k], color=COLOURS[preset], lw=0.5, alpha=0.8)
+            band(axes[row, 1], axis, tracks, column, COLOURS[preset], preset)
+        for value, text in marks.get(column, []):
+            for ax in axes[row]:
+                ax.axhline(value, color=PAPER, lw=1, ls="--")
+            place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7.5, "color": PAPER}
+            box = {"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.85}
+            axes[row, 0].annotate(text, (0.02, value), bbox=box, **place)
+        axes[row, 0].set(ylabel=column, ylim=limits)
+        axis.label(axes[row, 1], max(1, len(axis.sessions) // 3))
+        event_line(axes[row, 1], axis, study.date)
+        axes[row, 0].xaxis.set_major_locator(plt.matplotlib.dates.YearLocator())
+        axes[row, 0].xaxis.set_major_formatter(plt.matplotlib.dates.DateFormatter("%Y"))
+        axes[row, 0].tick_params(axis="x", labelsize=8)
+    axes[0, 1].legend(fontsize=8, loc="upper left")
+    return fig
+
+
+def draw_drivers(study: CaseStudy, top: int = 6) -> plt.Figure:
+    """For each stock, the features with the largest shares of its error on its highest session, coloured by category.
+
+    Full colour: through the expert; pale: through the reconstruction of the last five sessions.
+    """
+    fig, axes = plt.subplots(
+        len(study.tickers), 1, figsize=(WIDTH, 0.7 + 1.35 * len(study.tickers)), sharex=True, squeeze=False
+    )
+    colours = dict(zip(EXPERTS, EXPERT_COLOURS, strict=True))
+    for ax, ticker in zip(axes[:, 0], study.tickers, strict=True):
+        own = study.drivers[study.drivers["ticker"] == ticker].head(top)[::-1]
+        colour = [colours[e] for e in own["expert"]]
+        ax.barh(own["feature"], 100 * own["expert_share"], color=colour, height=0.7)
+        ax.barh(own["feature"], 100 * own["window_share"], left=100 * own["expert_share"], color=colour, alpha=0.4,
+                height=0.7)  # fmt: skip
+        ax.set_title(f"{ticker}, {own['session'].iloc[0]:%-d %B %Y}", fontsize=9.5)
+        ax.tick_params(axis="y", labelsize=8)
+    axes[-1, 0].set_xlabel("share of the error E, %")
+    boxes = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()]
+    fig.legend(boxes, colours, loc="outside upper center", fontsize=7.5, ncols=4, columnspacing=1.0)
+    return fig

@@ -1,0 +1,178 @@
+"""Figure 1 from real sessions: correlations of the windows that the paper speaks of, and the four anomaly signatures.
+
+Everything here is market data, the same for every seed and preset. Single stocks appear in means over many only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from anomaly_routing.case_market import CaseMarket
+from anomaly_routing.features.store import load_features
+from anomaly_routing.panel import FEATURE_WINDOW
+from anomaly_routing.tensors import Tensors
+
+SIGNATURES = ("price_shock", "liquidity", "contagion", "momentum")
+STRONG = 0.7  # a correlation that counts as an edge of the market's network
+LAGS = np.arange(-15, 11)
+APART = 20  # sessions between two chosen days of one stock
+
+
+def correlation_matrix(returns: np.ndarray, end: int, window: int = FEATURE_WINDOW) -> np.ndarray:
+    """Pearson correlations [N, N] of the returns [S, N] of the `window` sessions up to `end`; NaN with a gap."""
+    own = returns[end - window + 1 : end + 1].astype(np.float64)
+    centred = own - own.mean(0)
+    size = np.sqrt((centred**2).sum(0))
+    size = np.where(size > 0, size, np.nan)
+    return (centred / size).T @ (centred / size)
+
+
+def mean_correlation(
+    returns: np.ndarray, end: int, rows: np.ndarray | None = None, columns: np.ndarray | None = None
+) -> float:
+    """Mean correlation over pairs of different stocks, or over the block `rows` x `columns` (bool [N]) (AUDIT A37)."""
+    matrix = correlation_matrix(returns, end)
+    np.fill_diagonal(matrix, np.nan)
+    block = matrix if rows is None else matrix[rows][:, columns]
+    return float(np.nanmean(block)) if np.isfinite(block).any() else np.nan
+
+
+def edge_density(returns: np.ndarray, end: int, cut: float = STRONG) -> float:
+    """Share of the pairs with a correlation above `cut`."""
+    matrix = correlation_matrix(returns, end)
+    pairs = matrix[np.triu_indices(len(matrix), 1)]
+    pairs = pairs[np.isfinite(pairs)]
+    return float((pairs > cut).mean()) if len(pairs) else np.nan
+
+
+def window_correlations(market: CaseMarket, windows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Mean 20-session correlation over the sessions of each window.
+
+    windows : dicts with `claim` (may be empty), `what`, `first`, `last`, and `rows`, `columns`, tickers of a block
+    (left out: all pairs). `take` is `mean` or `max` over the window's sessions.
+    """
+    tensors, rows = market.tensors, []
+    names = np.array(tensors.tickers, dtype=object)
+    for window in windows:
+        inside = (tensors.sessions >= pd.Timestamp(window["first"])) & (
+            tensors.sessions <= pd.Timestamp(window["last"])
+        )
+        at = np.flatnonzero(inside & (np.arange(len(inside)) >= FEATURE_WINDOW))
+        block = [np.isin(names, window[side]) if window.get(side) else None for side in ("rows", "columns")]
+        values = np.array([mean_correlation(tensors.returns, t, *block) for t in at])
+        taken = {"mean": np.nanmean, "max": np.nanmax}[window.get("take", "mean")]
+        rows.append({"claim": window.get("claim", ""), "what": window["what"], "first": tensors.sessions[at[0]],
+                     "last": tensors.sessions[at[-1]], "sessions": len(at), "over sessions": window.get("take", "mean"),
+                     "correlation": float(taken(values))})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def largest_rise(market: CaseMarket) -> tuple[int, int]:
+    """The two positions, 20 sessions apart, between which the mean correlation of the test years rose most (I3)."""
+    level = market.tensors.stress[:, 2]
+    rise = np.where(market.tensors.test, level - np.roll(level, FEATURE_WINDOW), -np.inf)
+    at = int(np.nanargmax(rise))
+    return at - FEATURE_WINDOW, at
+
+
+def signatures(market: CaseMarket, count: int = 50) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Mean paths around the most extreme stock-sessions of the test years, and our figures for Figure 1b.
+
+    A stock-session is chosen by the signature itself (largest absolute return in sigmas; largest rise of the estimated
+    spread, largest fall of RSI, both over 20 sessions), at most one in 20 sessions a stock; so the height of its own
+    line at lag 0 is no finding, what the other line does is. Contagion is of the market: its 5 largest rises.
+
+    Returns a long table (signature, lag, series, value) and a dict claim -> value.
+    """
+    stored = load_features(market.paths.interim / "features.npz").features
+    tensors = market.tensors
+    raw = {n: stored.sel(feature=n).to_numpy() for n in ("ext_z", "jump", "kurt", "spread", "rsi")}
+    size, rsi = np.abs(raw["ext_z"]), 50 + 50 * raw["rsi"]
+    usable = tensors.active & tensors.test[:, None]
+    level = np.repeat(tensors.stress[:, 2:3], len(tensors.tickers), 1)
+    change = {"liquidity": raw["spread"] - _lagged(raw["spread"]), "momentum": _lagged(rsi) - rsi,
+              "contagion": (level - _lagged(level))}  # fmt: skip
+    chosen = {
+        "price_shock": _extreme(np.where(usable, size, np.nan), count),
+        "liquidity": _extreme(np.where(usable, change["liquidity"], np.nan), count),
+        "contagion": _extreme(np.where(usable, change["contagion"], np.nan)[:, :1], 5),
+        "momentum": _extreme(np.where(usable, change["momentum"], np.nan), count),
+    }
+    drawn = {"price_shock": {"sigmas": size, "spread, bps": raw["spread"]},
+             "liquidity": {"spread, bps": raw["spread"], "sigmas": size},
+             "contagion": {"mean correlation": level, "spread, bps": _of_market(raw["spread"], tensors.active)},
+             "momentum": {"RSI": rsi, "spread, bps": raw["spread"]}}  # fmt: skip
+    rows = [
+        {"signature": name, "lag": int(lag), "series": series, "value": _mean_at(values, chosen[name], lag),
+         "n": len(chosen[name])}
+        for name, own in drawn.items() for series, values in own.items() for lag in LAGS
+    ]  # fmt: skip
+    jumps = usable & (raw["jump"] == 1)
+    wide = usable & (tensors.x[:, :, tensors.features.index("spread")] > 3)
+    size_of_move = np.abs(tensors.returns)
+    calm = np.nanmean(size_of_move[usable & ~wide])
+    liquid, turned = chosen["liquidity"], chosen["momentum"]
+    facts = {
+        "F1b.four_sigma": float(np.nanmedian(size[jumps])),
+        "F1b.kurtosis": float(np.nanmedian(raw["kurt"][jumps])),
+        "F1b.spread_before": _mean_at(raw["spread"], liquid, -FEATURE_WINDOW),
+        "F1b.spread_after": _mean_at(raw["spread"], liquid, 0),
+        "F1b.liq_stable_price": bool(np.nanmean(size_of_move[wide]) <= calm) if wide.any() else np.nan,
+        "F1b.rsi_before": _mean_at(rsi, turned, -FEATURE_WINDOW),
+        "F1b.rsi_after": _mean_at(rsi, turned, 0),
+    }
+    return pd.DataFrame(rows), facts
+
+
+def group_percentiles(tensors: Tensors, focus: np.ndarray, sessions: pd.DatetimeIndex) -> pd.DataFrame:
+    """Where the focus group's features stand: session x category, share of the training sessions that are quieter.
+
+    The value of a session is the mean absolute scaled feature of the category over the group's active stocks, the
+    category signal of equation 10 averaged; a stock-blind, seedless reading of which mechanism the data show.
+    """
+    active, table = tensors.active[:, focus], {}
+    for name in dict.fromkeys(tensors.group):
+        columns = [j for j, group in enumerate(tensors.group) if group == name]
+        size = np.abs(tensors.x[:, focus][:, :, columns]).mean(2)
+        daily = np.where(active, size, 0).sum(1) / np.maximum(active.sum(1), 1)
+        usual = np.sort(daily[tensors.train])
+        table[name] = np.searchsorted(usual, daily[tensors.sessions.get_indexer(sessions)]) / len(usual)
+    return pd.DataFrame(table, index=sessions).rename_axis("session")
+
+
+def _lagged(values: np.ndarray) -> np.ndarray:
+    out = np.full(values.shape, np.nan)
+    out[FEATURE_WINDOW:] = values[:-FEATURE_WINDOW]
+    return out
+
+
+def _of_market(values: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """The mean over active stocks, repeated for every stock."""
+    shown = np.where(active, values, np.nan)
+    known = np.isfinite(shown)
+    mean = np.where(known, shown, 0).sum(1) / np.maximum(known.sum(1), 1)
+    return np.repeat(mean[:, None], values.shape[1], 1)
+
+
+def _extreme(values: np.ndarray, count: int) -> np.ndarray:
+    """(session, stock) of the largest values, at most one in `APART` sessions a stock; int [<= count, 2]."""
+    order = np.argsort(np.where(np.isfinite(values), values, -np.inf), axis=None)[::-1]
+    taken: list[tuple[int, int]] = []
+    for flat in order:
+        t, i = np.unravel_index(flat, values.shape)
+        if len(taken) == count or not np.isfinite(values[t, i]):
+            break
+        if all(i != j or abs(t - s) >= APART for s, j in taken):
+            taken.append((int(t), int(i)))
+    return np.array(taken, dtype=int).reshape(-1, 2)
+
+
+def _mean_at(values: np.ndarray, chosen: np.ndarray, lag: int) -> float:
+    """Mean over the chosen (session, stock) of the values `lag` sessions away."""
+    rows = chosen[:, 0] + int(lag)
+    inside = (rows >= 0) & (rows < len(values))
+    found = values[rows[inside], chosen[inside, 1]]
+    return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan

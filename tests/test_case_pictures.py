@@ -1,0 +1,188 @@
+"""Figures 1 to 3, the maps and the signatures: what is drawn is what the network and the market are."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from anomaly_routing.architecture import dependencies, draw_architecture, parts_that_run
+from anomaly_routing.case_figures import Axis, present
+from anomaly_routing.case_signatures import (
+    _extreme,
+    correlation_matrix,
+    edge_density,
+    group_percentiles,
+    mean_correlation,
+    window_correlations,
+)
+from anomaly_routing.case_study import case_study
+from anomaly_routing.model import build_model
+from anomaly_routing.model.network import FIELDS
+from anomaly_routing.network_map import animate, focus_mass, layout, outside_mass, strongest_edges
+from tests.test_case_study import market_of
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return market_of("simulated")
+
+
+@pytest.fixture(scope="module")
+def net_and_batch():
+    net = build_model("intended").eval()
+    generator = torch.Generator().manual_seed(0)
+    prior = (torch.rand(9, 9, generator=generator) > 0.5).float()
+    prior = ((prior + prior.T) > 0).float() * (1 - torch.eye(9))
+    batch = (torch.randn(20, 9, 29, generator=generator), torch.ones(1, 9, dtype=torch.bool), prior, torch.rand(1, 4))
+    return net, batch
+
+
+# --- Figure 2 --------------------------------------------------------------------------------------------------------
+def test_figure_2_shows_the_shapes_of_the_real_module(net_and_batch):
+    net, batch = net_and_batch
+    fig, drawn = draw_architecture(net, batch)
+    texts = [t.get_text() for t in fig.axes[0].texts]
+    plt.close(fig)
+    with torch.no_grad():
+        out = net(*batch)
+    for name in FIELDS:
+        shape = tuple(getattr(out, name).shape)
+        assert drawn[name] == shape and texts[texts.index(name) + 1] == " x ".join(map(str, shape))
+    total = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    printed = [int(t.split(": ")[1].split()[0].replace(",", "")) for t in texts if t.startswith("Module ")]
+    assert len(printed) == 4 and sum(printed) == total
+
+
+def test_the_parts_hold_all_parameters_and_only_folded_ones_do_not_run(net_and_batch):
+    net, batch = net_and_batch
+    parts = parts_that_run(net, batch)
+    assert parts.parameters.sum() == sum(net.parameters_by_module().values())
+    assert set(parts.part[parts.output == "folded"]) == {"query", "value", "edge.first"} - {""}
+    assert parts.set_index(["module", "part"]).output["encoder", "context"] == "1 x 9 x 64"
+
+
+def test_the_arrows_are_what_the_equations_say(net_and_batch):
+    needs = dependencies(*net_and_batch)
+    assert needs["z"] == {"h_temp", "h_spat"} and needs["h_temp"] == {"x"} and needs["psi"] == {"stress"}
+    assert needs["fused"] == {"alpha", "learned"} and needs["moe_error"] == {"routing", "expert_error"}
+    assert needs["rebuilt"] == set()  # detached
+    assert needs["error"] == {"moe_error", "rec_error"}
+
+
+def test_the_arrows_follow_the_network_and_not_a_list():
+    """Without the stress indicators in the sources (`literal`), no arrow leads from psi to their weights."""
+    net = build_model("literal").eval()
+    batch = (
+        torch.randn(20, 5, 29),
+        torch.ones(1, 5, dtype=torch.bool),
+        torch.ones(5, 5) - torch.eye(5),
+        torch.rand(1, 4),
+    )
+    assert "psi" not in dependencies(net, batch)["source_weights"]
+
+
+# --- correlations and signatures -------------------------------------------------------------------------------------
+def test_correlations_against_numpy():
+    returns = np.random.default_rng(0).standard_normal((60, 6)).astype(np.float32)
+    returns[:, 1] += returns[:, 0]
+    matrix = correlation_matrix(returns, 40)
+    np.testing.assert_allclose(matrix, np.corrcoef(returns[21:41].T), atol=1e-6)
+    off = matrix[~np.eye(6, dtype=bool)]
+    assert mean_correlation(returns, 40) == pytest.approx(off.mean())
+    rows, columns = np.arange(6) < 2, np.arange(6) >= 4
+    assert mean_correlation(returns, 40, rows, columns) == pytest.approx(matrix[:2, 4:].mean())
+    assert edge_density(returns, 40, 0.5) == pytest.approx((matrix[np.triu_indices(6, 1)] > 0.5).mean())
+    returns[30, 3] = np.nan
+    assert np.isnan(correlation_matrix(returns, 40)[3]).all()
+
+
+def test_the_mean_correlation_is_the_stress_indicator_of_the_features(simulated):
+    """I3 is computed elsewhere, from a variance identity (SPEC 5.1)."""
+    tensors = simulated.tensors
+    for at in np.flatnonzero(tensors.test)[::60]:
+        assert mean_correlation(tensors.returns, at) == pytest.approx(tensors.stress[at, 2], abs=2e-3)
+
+
+def test_window_correlations_average_their_sessions(simulated):
+    tensors = simulated.tensors
+    days = tensors.sessions[tensors.test][5:9]
+    window = {"what": "four days", "first": days[0], "last": days[-1]}
+    row = window_correlations(simulated, [window, window | {"take": "max"}])
+    values = [mean_correlation(tensors.returns, tensors.sessions.get_loc(d)) for d in days]
+    assert row.correlation[0] == pytest.approx(np.mean(values)) and row.correlation[1] == pytest.approx(max(values))
+    assert row.sessions[0] == 4 and row["first"][0] == days[0]
+
+
+def test_percentiles_of_a_group_against_a_loop(simulated):
+    tensors = simulated.tensors
+    focus, day = tensors.is_bank, tensors.sessions[tensors.test][50]
+    columns = [j for j, group in enumerate(tensors.group) if group == "liquidity"]
+
+    def size(t: int) -> float:
+        rows = [np.abs(tensors.x[t, i, columns]).mean() for i in np.flatnonzero(focus & tensors.active[t])]
+        return float(np.mean(rows))
+
+    today = size(tensors.sessions.get_loc(day))
+    by_hand = np.mean([size(t) < today for t in np.flatnonzero(tensors.train)])
+    table = group_percentiles(tensors, focus, tensors.sessions[[tensors.sessions.get_loc(day)]])
+    assert table["liquidity"].iloc[0] == pytest.approx(by_hand, abs=2 / tensors.train.sum())
+    assert list(table) == ["price_shock", "liquidity", "contagion", "momentum"]
+
+
+def test_extremes_keep_their_distance():
+    values = np.zeros((100, 2))
+    values[[10, 15, 40], 0], values[12, 1], values[90, 1] = [5, 9, 7], 8, np.nan
+    assert _extreme(values, 3).tolist() == [[15, 0], [12, 1], [40, 0]]
+
+
+# --- maps ------------------------------------------------------------------------------------------------------------
+def test_mass_kept_and_drawn_by_hand():
+    graph = np.array([[[0, 0.8, 0.2, 0], [0.5, 0, 0.25, 0.25], [0.1, 0.3, 0, 0.6], [0, 0, 1.0, 0]]])
+    focus, active = np.array([True, True, False, False]), np.ones((1, 4), bool)
+    assert focus_mass(graph, focus, active)[0] == pytest.approx((0.8 + 0.5) / 2)
+    assert outside_mass(graph, focus, active)[0] == pytest.approx((0.1 + 0.3) / 2)
+    assert strongest_edges(graph, share=1 / 6) < 1.0
+
+
+def test_every_stock_has_its_own_place():
+    sector = np.array(["A"] * 5 + ["B"] * 4 + ["C"] * 3, dtype=object)
+    place = layout(sector, sector == "A")
+    gaps = np.linalg.norm(place[:, None] - place[None], axis=2) + 9 * np.eye(12)
+    assert gaps.min() > 0.03 and np.linalg.norm(place[:5], axis=1).max() < np.linalg.norm(place[5:], axis=1).min()
+    np.testing.assert_array_equal(place, layout(sector, sector == "A"))
+
+
+def test_the_film_has_a_frame_a_session_and_is_small(simulated, tmp_path):
+    plt.rcdefaults()
+    event = simulated.events[simulated.events.split == "test"].iloc[3]
+    study = case_study(simulated, event.date, list(event.tickers)[:2], before=2, after=1, presets=())
+    focus = np.isin(simulated.tensors.tickers, event.tickers)
+    size = animate(tmp_path / "film.gif", study, focus, {}, "simulated", "")
+    film = Image.open(tmp_path / "film.gif")
+    assert film.n_frames == 4 and (tmp_path / "film.gif").stat().st_size == size < 100_000
+    again = animate(tmp_path / "again.gif", study, focus, {}, "simulated", "")
+    assert again == size and (tmp_path / "again.gif").read_bytes() == (tmp_path / "film.gif").read_bytes()
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_an_axis_without_weekends():
+    axis = Axis(pd.bdate_range("2023-03-06", periods=10))
+    assert axis.at("2023-03-10") == 4 and axis.at("2023-03-12") == 4.5 and axis.at("2023-03-13") == 5
+
+
+def test_a_picture_is_written_once_and_the_same(tmp_path):
+    def picture(name: str) -> bytes:
+        fig, ax = plt.subplots()
+        ax.plot([0, 1], [1, 0])
+        shown = present(fig, tmp_path / name, vector=True)
+        assert shown.data == (tmp_path / f"{name}.png").read_bytes() and (tmp_path / f"{name}.svg").exists()
+        return shown.data
+
+    assert picture("one") == picture("two") and not plt.get_fignums()
