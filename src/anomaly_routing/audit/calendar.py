@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import exchange_calendars
@@ -12,12 +13,16 @@ import pandas as pd
 from anomaly_routing.panel import Splits
 
 EXCHANGE = "XNYS"
+MARGIN = pd.Timedelta(days=7)
 FIRST, LAST = "2017-01-03", "2024-12-31"
 
 
+@cache
 def exchange_sessions(first: str = FIRST, last: str = LAST) -> pd.DatetimeIndex:
     """Sessions of the New York Stock Exchange, both ends included."""
-    calendar = exchange_calendars.get_calendar(EXCHANGE, start=pd.Timestamp(first) - pd.Timedelta(days=7))
+    calendar = exchange_calendars.get_calendar(
+        EXCHANGE, start=pd.Timestamp(first) - MARGIN, end=pd.Timestamp(last) + MARGIN
+    )
     return pd.DatetimeIndex(calendar.sessions_in_range(first, last), freq=None)
 
 

@@ -1,4 +1,4 @@
-"""What luck does: hits of blind alarms, intervals of small counts, tests of which only the margins are known (A17-A21)."""
+"""What luck does: hits of blind alarms, intervals of counts, tests of which only the margins are known (A17-A21)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def all_pairs(hits: dict[str, int], n: int) -> pd.DataFrame:
         for b in names[place + 1 :]:
             low, middle, high = paired_range(hits[a], hits[b], n)
             line = {"method": a, "against": b, "hits": hits[a], "hits of the other": hits[b]}
-            rows.append(line | {"difference": hits[a] - hits[b], "p, best case": low, "p, mean": middle, "p, worst": high})
+            rows.append(
+                line | {"difference": hits[a] - hits[b], "p, best case": low, "p, mean": middle, "p, worst": high}
+            )
     return pd.DataFrame(rows)
 
 

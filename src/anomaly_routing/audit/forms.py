@@ -1,4 +1,4 @@
-"""What the printed equations can and cannot produce, whatever is trained (A32, A44-A49, A53, A58, A59, A64, A66, A84)."""
+"""What the printed equations can and cannot produce, whatever is trained (A32, A45-A49, A53, A58, A64, A66, A84)."""
 
 from __future__ import annotations
 
@@ -56,10 +56,15 @@ def highest_rest(group_share: float, group_mean: float, gain: float = 2.0) -> fl
     """Highest mean score of the other stocks when a group of this share has this mean, under the same condition."""
     s, n = expit(gain * Z_GRID), len(Z_GRID)
     q, zero = group_share, np.zeros(n)
-    equal = np.vstack([
-        np.r_[np.ones(n), zero], np.r_[zero, np.ones(n)],
-        np.r_[q * Z_GRID, (1 - q) * Z_GRID], np.r_[q * Z_GRID**2, (1 - q) * Z_GRID**2], np.r_[s, zero],
-    ])  # fmt: skip
+    equal = np.vstack(
+        [
+            np.r_[np.ones(n), zero],
+            np.r_[zero, np.ones(n)],
+            np.r_[q * Z_GRID, (1 - q) * Z_GRID],
+            np.r_[q * Z_GRID**2, (1 - q) * Z_GRID**2],
+            np.r_[s, zero],
+        ]
+    )
     solved = linprog(np.r_[zero, -s], A_eq=equal, b_eq=[1, 1, 0, 1, group_mean], method="highs")
     return float(-solved.fun) if solved.status == 0 else float("nan")
 
@@ -83,7 +88,7 @@ def breadth_for(weights: np.ndarray, index: float, top: float, spread: float, fo
 
 
 def prior_mass(alpha: float, neighbours: float) -> float:
-    """Share of a row's fused mass that is the prior's: alpha A_prior (ones) + (1 - alpha) A_learned (row sum 1) (A48)."""
+    """The prior's share of a row of alpha A_prior (ones) + (1 - alpha) A_learned (row sum 1) (A48)."""
     return alpha * neighbours / (alpha * neighbours + 1 - alpha)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ def linear(inside: int, outside: int, bias: bool = True) -> int:
 
 
 def mlp(*sizes: int) -> int:
-    return sum(linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+    return sum(linear(a, b) for a, b in pairwise(sizes))
 
 
 def lstm(inside: int, hidden: int, directions: int = 2) -> int:

@@ -8,10 +8,21 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from anomaly_routing.audit import counts
 from anomaly_routing.claims import Claim
 from anomaly_routing.ledger.registry import Decider, decider_of, deciders
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import NOT_RUN, NOT_TESTABLE, VERDICTS, Finding, NotRun, Undecided, Verdict, judge
+from anomaly_routing.ledger.verdict import (
+    BUILT_SO,
+    NOT_RUN,
+    NOT_TESTABLE,
+    VERDICTS,
+    Finding,
+    NotRun,
+    Undecided,
+    Verdict,
+    judge,
+)
 
 SIMULATED = "a simulated market gives no verdict on a claim about markets (verdict rules, common.market)"
 
@@ -19,8 +30,9 @@ SIMULATED = "a simulated market gives no verdict on a claim about markets (verdi
 def ledger(sources: Sources) -> pd.DataFrame:
     """One row a claim, in the order of `claims.yaml`.
 
-    Columns: id, source, locator, kind, claim, paper, unit, verdict, qualifier, ours, low, high, n_seeds, tier, protocol,
-    device, chance_p, paired_p, reason, rule, audit, file, line (of the decider), stage.
+    Columns: id, source, locator, kind, claim, paper, unit, verdict, qualifier, ours, low, high, n_seeds, tier,
+    protocol, device, chance_p, paired_p, reason, mark (what whole numbers say of the printed figure), rule, audit, file
+    and line (of the decider), stage.
     """
     known = deciders()
     rows = [
@@ -50,7 +62,13 @@ def _row(claim: Claim, decider: Decider | None, sources: Sources) -> dict[str, A
         row[key] = getattr(finding, key) if finding else None
     beside = {k: v for k, v in finding.beside.items() if v is not None} if finding else {}
     row["reason"] = "; ".join([reason, *(f"{name} {shown(value)}" for name, value in beside.items())]).strip("; ")
-    row |= {"rule": verdict.rule, "audit": " ".join(claim.audit), "file": decider.file, "line": decider.line}
+    row |= {
+        "mark": marks(claim, sources),
+        "rule": verdict.rule,
+        "audit": " ".join(claim.audit),
+        "file": decider.file,
+        "line": decider.line,
+    }
     return row | {"stage": decider.stage}
 
 
@@ -74,6 +92,29 @@ def decide(claim: Claim, decider: Decider, sources: Sources) -> tuple[Finding | 
         return found, Verdict(outcome.verdict), str(outcome)
 
 
+def marks(claim: Claim, sources: Sources) -> str:
+    """What the audit's arithmetic says of a printed lead or rate, beside its verdict (rules: lead_time, note)."""
+    table, _, rest = claim.id.partition(".")
+    n, hits = sources.claimed("S41.n_events"), None
+    if table in ("T1", "T2", "T6", "T8") and rest.endswith(".lead"):
+        stem = claim.id.removesuffix(".lead")
+        hits = sources.claims[f"{stem}.hits"].value if f"{stem}.hits" in sources.claims else None
+        if hits is None:
+            fitting = counts.counts_of_rate(sources.claimed(f"{stem}.rate"), n)
+            hits = fitting[0] if fitting else None
+        if hits and not counts.median_is_possible(claim.value, hits):
+            return f"no median of {hits} whole days (A04)"
+    if table in ("T6", "T7", "T8") and rest.endswith(".rate") and not counts.counts_of_rate(claim.value, n):
+        return f"no count of {n} events (A05)"
+    if table == "T4" and claim.unit == "percent" and not counts.counts_of_rate(claim.value, 10 * n):
+        return f"no count of {n} events in ten runs either (A06)"
+    if claim.id.startswith("S42.alerts.L") and not counts.counts_of_rate(
+        claim.value, sources.claimed("S42.alert_days")
+    ):
+        return f"no count of {sources.claimed('S42.alert_days')} days (A10)"
+    return ""
+
+
 def shown(value: Any) -> str:
     """A value as a reader sees it: at most four significant digits, lists with commas, checks in words."""
     if value is None:
@@ -88,12 +129,14 @@ def shown(value: Any) -> str:
 
 
 def totals(table: pd.DataFrame, by: str = "kind") -> pd.DataFrame:
-    """How many claims of each kind (or `source`) got which verdict, in the order of the rules, and the sum of all."""
-    counts = pd.crosstab(table[by], table["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
-    counts = counts.loc[list(dict.fromkeys(table[by]))]
-    counts.loc["all"] = counts.sum()
-    counts["claims"] = counts.sum(axis=1)
-    return counts.rename_axis(by).reset_index()
+    """How many claims of each kind (or `source`) got which verdict, in the order of the rules, and the sum of all.
+    The column `by construction` counts those of the matches that our build takes over from the paper."""
+    given = pd.crosstab(table[by], table["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
+    given = given.loc[list(dict.fromkeys(table[by]))]
+    given.insert(1, BUILT_SO, table.assign(built=table.qualifier == BUILT_SO).groupby(by)["built"].sum())
+    given.loc["all"] = given.sum()
+    given["claims"] = given[list(VERDICTS)].sum(axis=1)
+    return given.rename_axis(by).reset_index()
 
 
 HEADLINE = {  # part of the headline -> the claim that stands for it
@@ -115,7 +158,13 @@ def headline(table: pd.DataFrame, chance: dict[str, float | None]) -> pd.DataFra
     for part, claim in HEADLINE.items():
         row = rows.loc[claim]
         luck = chance.get(part)
-        line = {"part": part, "claim": row.claim, "the paper": row.paper, "ours": row.ours or row.verdict, "unit": row.unit}
+        line = {
+            "part": part,
+            "claim": row.claim,
+            "the paper": row.paper,
+            "ours": row.ours or row.verdict,
+            "unit": row.unit,
+        }
         line |= {"chance": "" if luck is None else shown(float(luck)), "verdict": full_verdict(row), "id": claim}
         listed.append(line)
     return pd.DataFrame(listed)

@@ -1,9 +1,10 @@
-"""Which computation decides which claim: a table of claim-id patterns, filled by decorators and by declarative tables."""
+"""Which computation decides which claim: a table of claim-id patterns, filled by decorators and declarative tables."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -50,8 +51,9 @@ def decides(*patterns: str, stage: str = "", only_real: bool = True) -> Callable
 def table(rows: Mapping[str, Any], wrap: Callable[[Any], Compute], stage: str = "", only_real: bool = True) -> None:
     """Declarative deciders: pattern -> something that `wrap` turns into a computation. A row's own function, if it has
     one, says on which line the verdict is decided."""
+    caller = sys._getframe(1).f_code.co_filename
     for pattern, row in rows.items():
-        _add(pattern, wrap(row), row if callable(row) else wrap, stage, only_real)
+        _add(pattern, wrap(row), row if callable(row) else (caller, pattern), stage, only_real)
 
 
 def untestable(rows: Mapping[str, str]) -> None:
@@ -63,20 +65,27 @@ def untestable(rows: Mapping[str, str]) -> None:
 
         return refuse
 
+    caller = sys._getframe(1).f_code.co_filename
     for pattern, reason in rows.items():
-        _add(pattern, because(reason), because, "", False)
+        _add(pattern, because(reason), (caller, pattern), "", False)
 
 
 def _add(pattern: str, compute: Compute, where: Any, stage: str, only_real: bool) -> None:
-    if pattern in _TABLE and _TABLE[pattern].file != _file(where):
-        raise ValueError(f"two deciders for {pattern!r}: {_TABLE[pattern].file} and {_file(where)}")
-    _TABLE[pattern] = Decider(pattern, compute, _file(where), where.__code__.co_firstlineno, stage, only_real)
+    file, line = _place(where)
+    if pattern in _TABLE and _TABLE[pattern].file != file:
+        raise ValueError(f"two deciders for {pattern!r}: {_TABLE[pattern].file} and {file}")
+    _TABLE[pattern] = Decider(pattern, compute, file, line, stage, only_real)
 
 
-def _file(where: Any) -> str:
-    """Path of the code in the repository, from `src` on."""
-    parts = Path(where.__code__.co_filename).parts
-    return "/".join(parts[len(parts) - parts[::-1].index("src") - 1 :])
+def _place(where: Any) -> tuple[str, int]:
+    """Path in the repository, from `src` on, and line: of a function, or of the row of a table that names a pattern."""
+    if callable(where):
+        path, line = Path(where.__code__.co_filename), where.__code__.co_firstlineno
+    else:
+        path, quoted = Path(where[0]), f'"{where[1]}"'
+        line = next(i for i, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if quoted in text)
+    start = len(path.parts) - path.parts[::-1].index("src") - 1
+    return "/".join(path.parts[start:]), line
 
 
 def deciders() -> dict[str, Decider]:

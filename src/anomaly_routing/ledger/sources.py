@@ -26,13 +26,10 @@ PAPER_MARKET = "us100"  # the market that the paper's claims are about
 # file below reports/<market> -> the stage that writes it. A decider that asks for an absent one gives `not run`.
 WRITTEN_BY = {
     "metrics.json": "scorecard",
-    "attribution.json": "attribution",
     **{f"tables/table{n}.csv": "ablations" for n in (2, 4, 6, 7, 8)},
-    **{f"tables/{name}.csv": "cases" for name in ("svb_daily", "crowdstrike", "gamestop", "fed", "corr", "alpha_psi")},
-    "tables/model/parameters.csv": "model",
     "tables/model/temperature.csv": "model",
-    "tables/features/spread_estimators.csv": "features",
-    "tables/baselines/flagged.csv": "baselines",
+    "tables/data/sectors.csv": "data",
+    "tables/scorecard/aggregations.csv": "scorecard",
     "tables/baselines/chapter_snippets.csv": "baselines",
 }
 # Any stage may decide claims itself: tables/<stage>/claims.csv with these columns (id and value or holds at least).

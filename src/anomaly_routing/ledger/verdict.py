@@ -15,9 +15,10 @@ from anomaly_routing.claims import Claim
 REFUTED, NOT_TESTABLE, NOT_RUN = "refuted by the paper itself", "not testable", "not run"
 MATCH, CLOSE, DIFFERS = "match", "close", "differs"
 VERDICTS = (MATCH, CLOSE, DIFFERS, REFUTED, NOT_TESTABLE, NOT_RUN)
-BY_LUCK, NOT_SHOWN = "no better than chance", "difference not shown"
+BY_LUCK, NOT_SHOWN, BUILT_SO = "no better than chance", "difference not shown", "by construction"
 FULL_TIER, FULL_SEEDS = "gpu", 10
 LEVEL = 0.05
+RELATIVE = ("data", "parameter_count")  # kinds whose tolerance is a share of the value, as the rules say beside it
 SLACK = 1e-9  # a figure on the edge of a tolerance is inside, whatever the last bit
 
 
@@ -53,13 +54,14 @@ class NotRun(Undecided):
 class Finding:
     """What a computation says.
 
-    value : ours, in the claim's unit; bool for a check that holds or does not; for a claimed direction, an estimate that
-        is positive when the claim is right.
+    value : ours, in the claim's unit; bool for a check that holds or does not; for a claimed direction, an estimate
+        that is positive when the claim is right.
     by : which tolerance judges it: "" (the kind's own), "market_quantity", "score_levels", "relative_rises", "rates",
         "counts", "range", "exact", "direction", "holds", "rank" (a rank correlation), "seeds" (share of seeds in which
         an order is as claimed).
     low, high : 95% interval. part : share of the parts for which a check holds, if only for some.
     n_seeds, tier, protocol, device : what it was computed with; a tier means that training was needed.
+    built : our build takes the value over from the paper, so a match says that and no more.
     chance_p : how often the same alarms, moved in time, do as well. beside : further figures, printed, not judged.
     paired_p : for "one method beats another", the exact paired test.
     """
@@ -75,6 +77,7 @@ class Finding:
     device: str = ""
     chance_p: float | None = None
     paired_p: float | None = None
+    built: bool = False
     note: str = ""
     beside: dict[str, Any] = field(default_factory=dict)
 
@@ -106,23 +109,23 @@ def judge(claim: Claim, finding: Finding, rules: dict[str, Any]) -> Verdict:
         verdict, qualifier = CLOSE, "the better count alone"
     if finding.tier and not _full_size(finding) and verdict == MATCH:
         verdict, qualifier = CLOSE, _size(finding)
+    if verdict == MATCH and finding.built:
+        qualifier = BUILT_SO
     if verdict == MATCH and finding.chance_p is not None and finding.chance_p > LEVEL:
         qualifier = BY_LUCK
     return Verdict(verdict, qualifier, text)
 
 
-def tolerance(rule: dict[str, Any], by: str) -> tuple[float, float, bool]:
-    """Match and close distance and whether they are relative, for a kind's rule and the way of `Finding.by`."""
-    if by == "rates":
+def tolerance(kind: str, rule: dict[str, Any], by: str) -> tuple[float, float, bool]:
+    """Match and close distance and whether they are relative, for a kind, its rule and the way of `Finding.by`."""
+    if by == "rates" and "rates" in rule:
         return *_figures(rule["rates"], r"points, ([\d.]+) and ([\d.]+)"), False
-    part = rule[by] if by else rule
-    relative = by in ("market_quantity", "counts") or (not by and _relative(rule))
+    if by == "rates" and rule["unit"].startswith("events of"):  # percent of that many events
+        (n,) = _figures(rule["unit"], r"events of (\d+)")
+        return 100 * float(rule["match"]) / n, 100 * float(rule["close"]) / n, False
+    part = rule[by] if by not in ("", "rates") else rule
+    relative = by in ("market_quantity", "counts") or (not by and kind in RELATIVE)
     return float(part["match"]), float(part["close"]), relative
-
-
-def _relative(rule: dict[str, Any]) -> bool:
-    """`data` and `parameter_count` say that their tolerance is a share of the value."""
-    return rule["unit"] in ("as claimed", "relative") and "market_quantity" in rule or rule["unit"] == "relative"
 
 
 def _by_tolerance(claim: Claim, finding: Finding, rule: dict[str, Any]) -> tuple[str, str]:
@@ -137,14 +140,16 @@ def _by_tolerance(claim: Claim, finding: Finding, rule: dict[str, Any]) -> tuple
     if by == "seeds":
         (seeds,) = _figures(rule["ordering"], r"of (\d+) seeds")
         match, close = _figures(rule["ordering"], r"at least (\d+) of .* at least (\d+)")
-        return _at_least(float(value), match / seeds, close / seeds), f"in {match:.0f}, {close:.0f} of {seeds:.0f} seeds"
+        return _at_least(
+            float(value), match / seeds, close / seeds
+        ), f"in {match:.0f}, {close:.0f} of {seeds:.0f} seeds"
     if by == "exact":
         return (MATCH if value == claim.value else DIFFERS), "equal"
     if by == "range":
         return _range(claim, value, rule)
     if claim.value is None or isinstance(claim.value, str):
         raise ValueError(f"{claim.id} claims no number; its finding must be a check or a direction, not {value!r}")
-    match, close, relative = tolerance(rule, by)
+    match, close, relative = tolerance(claim.kind, rule, by)
     wanted, found = _vector(claim.value), _vector(value)
     if len(wanted) != len(found):
         raise ValueError(f"{claim.id}: {len(found)} numbers against the {len(wanted)} claimed")
@@ -170,7 +175,7 @@ def _direction(finding: Finding) -> tuple[str, str]:
 def _range(claim: Claim, value: Any, rule: dict[str, Any]) -> tuple[str, str]:
     """Inside matches, within one tolerance `close` outside is close; of a list, the farthest counts."""
     low, high = _vector(claim.value)
-    _, close, relative = tolerance(rule, "")
+    _, close, relative = tolerance(claim.kind, rule, "")
     outside = max(max(low - v, v - high, 0.0) for v in _vector(value))
     return _within(outside / (high if relative else 1), 0.0, close), f"inside, within {close:g} outside"
 

@@ -141,7 +141,13 @@ def failed_banks_on_top(claim: Claim, sources: Sources) -> Finding:
         found.append([int(top[t]) for t in FAILED])
     share = float(np.mean([set(ranks) == {1, 2, 3} for ranks in found]))
     shown = "; ".join(", ".join(f"{t} {r}" for t, r in zip(FAILED, ranks, strict=True)) for ranks in found)
-    return Finding(share == 1, "holds", part=share, note=f"ranks: {shown}", **sources.training | {"n_seeds": len(found)})
+    return Finding(
+        share == 1,
+        "holds",
+        part=share,
+        note=f"ranks, a tie counted as its last: {shown}",
+        **sources.training | {"n_seeds": len(found)},
+    )
 
 
 @decides("F3.progress", stage="model")
@@ -150,7 +156,13 @@ def breadth_by_phase(claim: Claim, sources: Sources) -> Finding:
     for _, run in sources.model_runs:
         breadth = [svb_series(sources, run).loc[phase, "breadth"].mean() for phase in PHASES]
         rising.append(breadth == sorted(breadth))
-    return Finding(all(rising), "holds", part=float(np.mean(rising)), note="share of stocks above their cut, by phase", **sources.training)  # fmt: skip
+    return Finding(
+        all(rising),
+        "holds",
+        part=float(np.mean(rising)),
+        note="share of stocks above their cut, by phase",
+        **sources.training,
+    )
 
 
 # --- CrowdStrike, from the routing that the first seed keeps ----------------------------------------------------------
@@ -173,4 +185,22 @@ def crowdstrike(claim: Claim, sources: Sources) -> Finding:
         return Finding(float(days.w2["2024-07-19":"2024-07-26"].max()), **how)
     close = float(sources.rules["rules"]["attribution"]["close"])
     change = float(days.w1["2024-07-19":"2024-07-26"].mean() - days.w1["2024-07-08":"2024-07-18"].mean())
-    return Finding(abs(change) <= close, "holds", note=f"changes by {change:+.3f}; at baseline means within {close}", **how)  # fmt: skip
+    return Finding(
+        abs(change) <= close, "holds", note=f"changes by {change:+.3f}; at baseline means within {close}", **how
+    )
+
+
+@decides("S44.fed_breadth_lead", stage="model")
+def breadth_before_november(claim: Claim, sources: Sources) -> Finding:
+    """Sessions from the first crossing of the breadth to the event, in the ten sessions before it; its cut is its own
+    validation 95th percentile (A16: the window of a detection is five sessions, so this is no detection)."""
+    event = sources.events.set_index("id").date["E05"]
+
+    def first(meta: dict, run: Any) -> float:
+        breadth = run.daily["share@val"]
+        cut = breadth[sources.splits.val(breadth.index)].quantile(0.95)
+        before = breadth[breadth.index < event].iloc[-10:]
+        crossed = np.flatnonzero(before.to_numpy() > cut)
+        return float(len(before) - crossed[0]) if len(crossed) else np.nan
+
+    return sources.over_seeds(first)

@@ -16,6 +16,7 @@ from anomaly_routing.table1 import PAPER_ROWS
 
 ROWS = {claim.removeprefix("T1."): members[0] for claim, members in PAPER_ROWS.values()}  # row -> our method
 MODEL = "intended"
+FULL = ("T2.full", "T6.stress", "T7.four", "T8.20")  # the full model's row in the other tables
 
 
 def line_of(sources: Sources, row: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -30,7 +31,16 @@ def with_runs(entry: dict[str, Any], value: Any, by: str = "", **more: Any) -> F
     line = entry["paper"]
     beside = {"by chance": line["expected_hits_by_chance"], "alarm days": line["alarm_rate_test"]}
     beside |= {"matched: hits": entry["matched"]["hits"], "matched: p": entry["matched"]["chance_p"]}
-    return Finding(value, by, n_seeds=entry["n_seeds"], tier=entry["tier"], device=entry["device"], protocol="paper", beside=beside, **more)  # fmt: skip
+    return Finding(
+        value,
+        by,
+        n_seeds=entry["n_seeds"],
+        tier=entry["tier"],
+        device=entry["device"],
+        protocol="paper",
+        beside=beside,
+        **more,
+    )
 
 
 @decides("T1.*.hits", "T2.full.hits", stage="deep_baselines")
@@ -38,20 +48,22 @@ def hits(claim: Claim, sources: Sources) -> Finding:
     """Median over seeds of the events hit, with the exact interval of that count."""
     entry, line = line_of(sources, "ours" if claim.id.startswith("T2") else claim.id.split(".")[1])
     seeds = line["per_seed"]["hits"]
-    return with_runs(entry, float(np.median(seeds)), low=line["hits_low"], high=line["hits_high"], chance_p=line["chance_p"])  # fmt: skip
+    return with_runs(
+        entry, float(np.median(seeds)), low=line["hits_low"], high=line["hits_high"], chance_p=line["chance_p"]
+    )
 
 
-@decides("T1.*.rate", "ABS.detection", stage="deep_baselines")
+@decides("T1.*.rate", "ABS.detection", *(f"{name}.rate" for name in FULL), stage="deep_baselines")
 def rate(claim: Claim, sources: Sources) -> Finding:
     """A rate is turned into events first (verdict rules, `rates`): the verdict is that of the count, read in points."""
-    entry, line = line_of(sources, "ours" if claim.id == "ABS.detection" else claim.id.split(".")[1])
+    entry, line = line_of(sources, claim.id.split(".")[1] if claim.id.startswith("T1") else "ours")
     n = line["n_events"]
     found = 100 * float(np.median(line["per_seed"]["hits"])) / n
     low, high = (100 * line[end] / n for end in ("hits_low", "hits_high"))
     return with_runs(entry, found, "rates", low=low, high=high, chance_p=line["chance_p"])
 
 
-@decides("T1.*.lead", "ABS.lead", "T2.full.lead", stage="deep_baselines")
+@decides("T1.*.lead", "ABS.lead", *(f"{name}.lead" for name in FULL if name != "T7.four"), stage="deep_baselines")
 def lead(claim: Claim, sources: Sources) -> Finding:
     entry, line = line_of(sources, claim.id.split(".")[1] if claim.id.startswith("T1") else "ours")
     leads = [v for v in line["per_seed"]["lead_median"] if v is not None]
@@ -79,7 +91,7 @@ def lstm_on_regime_shifts(claim: Claim, sources: Sources) -> Finding:
     entry, line = line_of(sources, "lstm_ae")
     shifts = list(sources.events.id[sources.events.kind == "monetary"])
     missed = [event for event in shifts if not line["per_event"][event]["hit"]]
-    note = f"of the monetary events {', '.join(shifts)} it misses {', '.join(missed) or 'none'}; {line['hits']} of {line['n_events']} hit in all"  # fmt: skip
+    note = f"of {', '.join(shifts)} it misses {', '.join(missed) or 'none'}; {line['hits']} of {line['n_events']} hit"
     return with_runs(entry, len(missed) == len(shifts), "holds", part=len(missed) / len(shifts), note=note)
 
 
@@ -91,7 +103,9 @@ def conservative(claim: Claim, sources: Sources) -> Finding:
     days = round(sessions * share / 100)
     p = float(binom.sf(days - 1, sessions, nominal))
     if p < LEVEL:
-        raise Refuted(f"its own alerts at L3 and L4 are {share}% of the days where the cut allows {100 * nominal:.0f}%: {share / 100 / nominal:.1f} times as many", share)  # fmt: skip
+        times = share / 100 / nominal
+        said = f"its own alerts at L3 and L4 fill {share}% of the days where the cut allows {100 * nominal:.0f}%"
+        raise Refuted(f"{said}: {times:.1f} times as many", share)
     return Finding(True, "holds")
 
 
@@ -114,7 +128,9 @@ def level_at_gamestop(claim: Claim, sources: Sources) -> Finding:
     tops = [int(run.daily["level@val"]["2024-05-06":"2024-05-17"].max()) for _, run in sources.model_runs]
     same = [f"L{top}" == claim.value for top in tops]
     shown = ", ".join(f"L{top}" for top in tops)
-    return Finding(all(same), "holds", part=float(np.mean(same)), note=f"highest level by seed: {shown}", **sources.training)  # fmt: skip
+    return Finding(
+        all(same), "holds", part=float(np.mean(same)), note=f"highest level by seed: {shown}", **sources.training
+    )
 
 
 @decides("S42.gme_n", stage="model")

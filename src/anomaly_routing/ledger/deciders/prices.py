@@ -85,7 +85,13 @@ def ties_in_crises(claim: Claim, sources: Sources) -> Finding:
     ties = _cached(sources, "ties")
     hot, cool = crisis(sources, ties.index), calm(sources, ties.index)
     value, low, high = block_bootstrap(ties.to_numpy(), hot, cool)
-    return Finding(value, "direction", low=low, high=high, note=f"share of pairs with a correlation above {EDGE}, crisis minus calm")  # fmt: skip
+    return Finding(
+        value,
+        "direction",
+        low=low,
+        high=high,
+        note=f"share of pairs with a correlation above {EDGE}, crisis minus calm",
+    )
 
 
 def block_bootstrap(series: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
@@ -141,7 +147,13 @@ def price_in_illiquidity(claim: Claim, sources: Sources) -> Finding:
     starts = rng.integers(0, n, (DRAWS, -(-n // BLOCK)))
     draws = (starts[:, :, None] + np.arange(BLOCK)).reshape(DRAWS, -1)[:, :n] % n
     low, high_end = np.quantile(gap[draws].mean(axis=1), (0.025, 0.975))
-    return Finding(float(gap.mean()), "direction", low=float(low), high=float(high_end), note="positive if prices of illiquid stocks move less")  # fmt: skip
+    return Finding(
+        float(gap.mean()),
+        "direction",
+        low=float(low),
+        high=float(high_end),
+        note="positive if prices of illiquid stocks move less",
+    )
 
 
 @decides("ABS.n_stocks", "F3.n_bank", "F3.n_nonbank", stage="data")
@@ -149,7 +161,7 @@ def stocks(claim: Claim, sources: Sources) -> Finding:
     rows = sources.table("data/sectors")
     banks = int(rows.banks.sum())
     found = {"ABS.n_stocks": int(rows.stocks.sum()), "F3.n_bank": banks, "F3.n_nonbank": int(rows.stocks.sum()) - banks}
-    return Finding(found[claim.id], note="our list: the paper names none (A82)")
+    return Finding(found[claim.id], built=True, note="our list: the paper names none (A82)")
 
 
 @decides("F3.not_liquidity", stage="features")
@@ -160,12 +172,17 @@ def liquidity_of_the_banks(claim: Claim, sources: Sources) -> Finding:
     bank = np.asarray(market.is_bank, bool)
     columns = [j for j, group in enumerate(market.group) if group == "liquidity"]
     x = np.where(market.active[..., None], market.x, np.nan)[:, bank][..., columns]
-    daily = pd.DataFrame(np.nanmean(x[BASE_FROM:], axis=1), index=market.sessions[BASE_FROM:], columns=[market.features[j] for j in columns])  # fmt: skip
+    daily = pd.DataFrame(
+        np.nanmean(x[BASE_FROM:], axis=1),
+        index=market.sessions[BASE_FROM:],
+        columns=[market.features[j] for j in columns],
+    )
     train = daily[market.train[BASE_FROM:]]
     ordinary = daily.loc[CRISIS].mean() <= train.quantile(0.95)
     calm_days = daily.loc[BASELINE].mean()
     risen = int((daily.loc[CRISIS].mean() > calm_days).sum())
-    note = f"remarkable: {', '.join(ordinary.index[~ordinary]) or 'none'}; {risen} of {len(ordinary)} above their February mean"  # fmt: skip
+    unusual = ", ".join(ordinary.index[~ordinary]) or "none"
+    note = f"remarkable: {unusual}; {risen} of {len(ordinary)} above their February mean"
     return Finding(bool(ordinary.all()), "holds", part=float(ordinary.mean()), note=note)
 
 
@@ -194,7 +211,13 @@ def beyond_three_sigma(claim: Claim, sources: Sources) -> Finding:
     gaussian = 2 * norm.sf(3)
     shares = [float((np.abs(r - r.mean()) > 3 * r.std()).mean()) - gaussian for r in per_stock(sources, "returns")]
     value, low, high = over_stocks(shares)
-    return Finding(value, "direction", low=low, high=high, note=f"share beyond 3 SD minus the Gaussian {gaussian:.4f}, mean over stocks")  # fmt: skip
+    return Finding(
+        value,
+        "direction",
+        low=low,
+        high=high,
+        note=f"share beyond 3 SD minus the Gaussian {gaussian:.4f}, mean over stocks",
+    )
 
 
 @decides("Z002.cl.k3_fewer", stage="features", only_real=False)
@@ -204,7 +227,8 @@ def wider_fences(claim: Claim, sources: Sources) -> Finding:
         return int(((r < low - k * (high - low)) | (r > high + k * (high - low))).sum())
 
     counts = [(flags(r, 1.5), flags(r, 3.0)) for r in per_stock(sources, "returns")]
-    note = f"{sum(a for a, _ in counts):,} flags with 1.5, {sum(b for _, b in counts):,} with 3, returns of {len(counts)} stocks"
+    once, wide = (sum(column) for column in zip(*counts, strict=True))
+    note = f"{once:,} flags with 1.5, {wide:,} with 3, returns of {len(counts)} stocks"
     return Finding(all(b < a for a, b in counts), "holds", part=float(np.mean([b < a for a, b in counts])), note=note)
 
 
@@ -214,4 +238,6 @@ def log_volume(claim: Claim, sources: Sources) -> Finding:
 
     gaps = [float(abs(skew(np.exp(v - v.mean()))) - abs(skew(v))) for v in per_stock(sources, "log_volume")]
     value, low, high = over_stocks(gaps)
-    return Finding(value, "direction", low=low, high=high, note="|skewness| of volume minus that of log volume, mean over stocks")  # fmt: skip
+    return Finding(
+        value, "direction", low=low, high=high, note="|skewness| of volume minus that of log volume, mean over stocks"
+    )

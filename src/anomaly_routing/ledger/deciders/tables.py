@@ -23,7 +23,17 @@ SAME = {  # name in the paper's table -> names that the sweep may give the same 
     "four": ("full",),
     "20": ("full",),
 }
-DEFAULTS = ("bilstm.128", "heads.4", "gcn.2", "topk.20", "latent.64", "gamma1.0.01", "gamma2.0.001", "lr.0.001", "batch.32")
+DEFAULTS = (
+    "bilstm.128",
+    "heads.4",
+    "gcn.2",
+    "topk.20",
+    "latent.64",
+    "gamma1.0.01",
+    "gamma2.0.001",
+    "lr.0.001",
+    "batch.32",
+)
 
 
 def row_of(sources: Sources, number: int, variant: str) -> dict[str, Any]:
@@ -38,7 +48,16 @@ def row_of(sources: Sources, number: int, variant: str) -> dict[str, Any]:
 
 def finding(row: dict[str, Any], value: float, by: str = "", low: Any = None, high: Any = None) -> Finding:
     known = [None if end is None or pd.isna(end) else float(end) for end in (low, high)]
-    return Finding(float(value), by, low=known[0], high=known[1], n_seeds=int(row["n_seeds"]), tier=str(row["tier"]), protocol="paper", beside={"alarm days": row.get("alarm_rate")})  # fmt: skip
+    return Finding(
+        float(value),
+        by,
+        low=known[0],
+        high=known[1],
+        n_seeds=int(row["n_seeds"]),
+        tier=str(row["tier"]),
+        protocol="paper",
+        beside={"alarm days": row.get("alarm_rate")},
+    )
 
 
 def difference(sources: Sources, number: int, variant: str) -> tuple[dict[str, Any], float, float | None, float | None]:
@@ -50,15 +69,15 @@ def difference(sources: Sources, number: int, variant: str) -> tuple[dict[str, A
 
 
 def _variant(claim: Claim) -> tuple[int, str]:
-    """"T2.no_mpi.hits" -> (2, "no_mpi"); "T4.gamma1.0.01" -> (4, "gamma1.0.01")."""
+    """ "T2.no_mpi.hits" -> (2, "no_mpi"); "T4.gamma1.0.01" -> (4, "gamma1.0.01")."""
     table, _, rest = claim.id.partition(".")
     return int(table[1]), rest if table == "T4" else rest.rsplit(".", 1)[0]
 
 
 @decides("T2.*.hits", "T2.*.rate", "T6.*.rate", "T7.*.rate", stage="ablations")
 def variant_count(claim: Claim, sources: Sources) -> Finding:
-    """The rule for ablations compares differences to `full`: ours is put on the paper's `full`. The row `full` itself is
-    compared as it is, and has no difference that could be shown."""
+    """The rule for ablations compares differences to `full`: ours is put on the paper's `full`. The row `full` itself
+    is compared as it is, and has no difference that could be shown."""
     number, variant = _variant(claim)
     row = row_of(sources, number, variant)
     counts = claim.id.endswith(".hits")

@@ -96,7 +96,14 @@ def module_shares(meta: dict[str, Any]) -> dict[str, float]:
 @decides("T5.m?.pct", stage="model")
 def share_of_a_module(claim: Claim, sources: Sources) -> Finding:
     found = sources.over_seeds(lambda meta, run: module_shares(meta)[claim.id.split(".")[1]], np.median)
-    return Finding(found.value, low=found.low, high=found.high, device=found.device, n_seeds=found.n_seeds, note="forward and backward share of the clock")  # fmt: skip
+    return Finding(
+        found.value,
+        low=found.low,
+        high=found.high,
+        device=found.device,
+        n_seeds=found.n_seeds,
+        note="forward and backward share of the clock",
+    )
 
 
 @decides("C.m2_dominates", stage="model")
@@ -115,6 +122,13 @@ def epochs(claim: Claim, sources: Sources) -> Finding:
         cap = max(meta["info"]["epochs"] for meta, _ in sources.model_runs)
         full = sources.claimed("S3.epochs")
         if cap < full:
-            raise sources.not_run("model", f"all {len(stopped)} trainings ended at a cap of {cap} epochs; with the limit of {full}")  # fmt: skip
+            raise sources.not_run(
+                "model", f"all {len(stopped)} trainings ended at a cap of {cap} epochs; with the limit of {full}"
+            )
     found = sources.over_seeds(lambda meta, run: meta["info"]["epochs"])
-    return Finding(abs(found.value - claim.value) <= 0.1 * claim.value, "holds", note=f"{found.value:.0f} on average", **sources.training)  # fmt: skip
+    return Finding(
+        abs(found.value - claim.value) <= 0.1 * claim.value,
+        "holds",
+        note=f"{found.value:.0f} on average",
+        **sources.training,
+    )
