@@ -25,7 +25,7 @@ def rates_among_counts(ax: plt.Axes, printed: pd.DataFrame, n: int) -> None:
         ax.plot(printed.percent[mask], height[mask], mark, color=colour, ms=6, alpha=0.8, label=label)
     ax.set(xlim=(40, 101), ylim=(-0.6, len(names) - 0.4), xlabel=f"printed rate, %  (lines: whole counts of {n})")
     ax.set_yticks(range(len(names)), [f"Table {name[1:]}" for name in names])
-    ax.legend(loc="upper left", fontsize=8)
+    ax.legend(loc="lower left", fontsize=8)
 
 
 def pairs_in_the_best_case(ax: plt.Axes, pairs: pd.DataFrame, names: list[str], level: float = 0.05) -> None:

@@ -167,7 +167,10 @@ def stays_in_the_unit_interval(claim: Claim, sources: Sources) -> Finding:
     runs = [run.daily[column].dropna() for _, run in sources.model_runs]
     found = [float(min(r.min() for r in runs)), float(max(r.max() for r in runs))]
     return Finding(
-        found[0] >= 0 and found[1] <= 1, "holds", note=f"from {found[0]:.3f} to {found[1]:.3f} over all runs"
+        found[0] >= 0 and found[1] <= 1,
+        "holds",
+        built=True,
+        note=f"from {found[0]:.3f} to {found[1]:.3f} over all runs",
     )
 
 
