@@ -9,6 +9,7 @@ from scipy.stats import binom
 
 from anomaly_routing.claims import Claim, values
 from anomaly_routing.evaluation.statistics import paired_comparison
+from anomaly_routing.ledger.deciders.own_numbers import table1_rates
 from anomaly_routing.ledger.registry import decides
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import LEVEL, Finding, Refuted
@@ -107,6 +108,61 @@ def conservative(claim: Claim, sources: Sources) -> Finding:
         said = f"its own alerts at L3 and L4 fill {share}% of the days where the cut allows {100 * nominal:.0f}%"
         raise Refuted(f"{said}: {times:.1f} times as many", share)
     return Finding(True, "holds")
+
+
+@decides("S1.gain_contrib", stage="deep_baselines")
+def gain_of_table1(claim: Claim, sources: Sources) -> Finding:
+    rates = table1_rates(sources)
+    best = max(rate for name, rate in rates.items() if name != "ours")
+    ours = sources.method("intended", "model")["paper"]
+    rivals = {name: sources.scored[name]["paper"] for name in ("tranad", "ghrn_star") if name in sources.scored}
+    if not rivals:
+        raise sources.not_run("deep_baselines", "no stored run of the paper's best baselines")
+    top = max(rivals.values(), key=lambda line: line["hits"])
+    gain = 100 * (ours["hits"] - top["hits"]) / ours["n_events"]
+    note = f"Table 1 does give {rates['ours'] - best:.1f}; ours against our best of the two"
+    p = paired_comparison(ours["per_event"], top["per_event"])["p"]
+    return Finding(gain, "rates", protocol="paper", paired_p=p, note=note, **sources.training)
+
+
+@decides("T1.best_baselines", stage="deep_baselines")
+def best_two(claim: Claim, sources: Sources) -> Finding:
+    baselines = {n: e for n, e in sources.scored.items() if e["family"] != "trivial" and n in OUR_TABLE1}
+    if len(baselines) < len(OUR_TABLE1):
+        missing = sorted(set(OUR_TABLE1) - set(baselines))
+        raise sources.not_run("deep_baselines", f"no stored run of {', '.join(missing)}")
+    hits = {name: entry["paper"]["hits"] for name, entry in baselines.items()}
+    best = sorted(name for name, k in hits.items() if k == max(hits.values()))
+    entry = baselines[best[0]]
+    rate = 100 * max(hits.values()) / entry["paper"]["n_events"]
+    tied = {"tranad"} < set(best) and bool({"ghrn_star", "graph_hawkes"} & set(best))
+    return Finding(
+        rate if tied else float("nan"),
+        "rates",
+        n_seeds=entry["n_seeds"],
+        tier=entry["tier"],
+        note=f"best here: {', '.join(best)} at {rate:.1f}%",
+    )
+
+
+OUR_TABLE1 = (
+    *("lstm_ae", "anomaly_transformer", "tranad", "gcn_ae", "gat_ae", "dominant", "cola", "anomaly_dae"),
+    *("evolve_gcn", "ghrn_star", "memstream"),
+)
+
+
+@decides("S42.static_misses", stage="deep_baselines")
+def static_misses(claim: Claim, sources: Sources) -> Finding:
+    static = ("gcn_ae", "gat_ae", "dominant", "cola", "anomaly_dae")
+    lines = [sources.method(name) for name in static]
+    missed = [e["paper"]["n_events"] - e["paper"]["hits"] for e in lines]
+    return Finding(
+        missed,
+        "range",
+        n_seeds=min(e["n_seeds"] for e in lines),
+        tier="/".join(sorted({e["tier"] for e in lines})),
+        protocol="paper",
+    )
 
 
 # --- alert levels ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import re
 
 from anomaly_routing.audit import counts
 from anomaly_routing.claims import Claim, values
-from anomaly_routing.evaluation.statistics import paired_comparison
 from anomaly_routing.ledger.registry import decides
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import Finding, NotTestable, Refuted
@@ -32,21 +31,6 @@ def gain_of_the_abstract(claim: Claim, sources: Sources) -> Finding:
     return Finding(gain, "rates")
 
 
-@decides("S1.gain_contrib", only_real=False)
-def gain_of_table1(claim: Claim, sources: Sources) -> Finding:
-    rates = table1_rates(sources)
-    best = max(rate for name, rate in rates.items() if name != "ours")
-    ours = sources.method("intended", "model")["paper"]
-    rivals = {name: sources.scored[name]["paper"] for name in ("tranad", "ghrn_star") if name in sources.scored}
-    if not sources.real or not rivals:
-        raise NotTestable("only the market of the paper can say whether the gain is there")
-    top = max(rivals.values(), key=lambda line: line["hits"])
-    gain = 100 * (ours["hits"] - top["hits"]) / ours["n_events"]
-    note = f"Table 1 does give {rates['ours'] - best:.1f}; ours against our best of the two"
-    p = paired_comparison(ours["per_event"], top["per_event"])["p"]
-    return Finding(gain, "rates", protocol="paper", paired_p=p, note=note, **sources.training)
-
-
 @decides("T1.evolvegcn.rate", only_real=False)
 def rate_of_its_hits(claim: Claim, sources: Sources) -> Finding:
     """A03: the printed rate is no rate of the printed count."""
@@ -56,34 +40,6 @@ def rate_of_its_hits(claim: Claim, sources: Sources) -> Finding:
     return Finding(100 * hits / n, "rates")
 
 
-@decides("T1.best_baselines", only_real=False)
-def best_two(claim: Claim, sources: Sources) -> Finding:
-    if not sources.real:
-        raise NotTestable("a simulated market gives no verdict on a claim about markets")
-    baselines = {n: e for n, e in sources.scored.items() if e["family"] != "trivial" and n in OUR_TABLE1}
-    if len(baselines) < len(OUR_TABLE1):
-        missing = sorted(set(OUR_TABLE1) - set(baselines))
-        raise sources.not_run("deep_baselines", f"no stored run of {', '.join(missing)}")
-    hits = {name: entry["paper"]["hits"] for name, entry in baselines.items()}
-    best = sorted(name for name, k in hits.items() if k == max(hits.values()))
-    entry = baselines[best[0]]
-    rate = 100 * max(hits.values()) / entry["paper"]["n_events"]
-    tied = {"tranad"} < set(best) and bool({"ghrn_star", "graph_hawkes"} & set(best))
-    return Finding(
-        rate if tied else float("nan"),
-        "rates",
-        n_seeds=entry["n_seeds"],
-        tier=entry["tier"],
-        note=f"best here: {', '.join(best)} at {rate:.1f}%",
-    )
-
-
-OUR_TABLE1 = (
-    *("lstm_ae", "anomaly_transformer", "tranad", "gcn_ae", "gat_ae", "dominant", "cola", "anomaly_dae"),
-    *("evolve_gcn", "ghrn_star", "memstream"),
-)
-
-
 @decides("S41.n_baselines", only_real=False)
 def listed_baselines(claim: Claim, sources: Sources) -> Finding:
     listed = sum(values(sources.claims, "S41.n_base.").values())
@@ -91,22 +47,6 @@ def listed_baselines(claim: Claim, sources: Sources) -> Finding:
     if claim.value not in (listed, rows):
         raise Refuted(f"its list has {listed}, its Table 1 {rows} besides its own", listed)
     return Finding(listed)
-
-
-@decides("S42.static_misses", only_real=False)
-def static_misses(claim: Claim, sources: Sources) -> Finding:
-    if not sources.real:
-        raise NotTestable("a simulated market gives no verdict on a claim about markets")
-    static = ("gcn_ae", "gat_ae", "dominant", "cola", "anomaly_dae")
-    lines = [sources.method(name) for name in static]
-    missed = [e["paper"]["n_events"] - e["paper"]["hits"] for e in lines]
-    return Finding(
-        missed,
-        "range",
-        n_seeds=min(e["n_seeds"] for e in lines),
-        tier="/".join(sorted({e["tier"] for e in lines})),
-        protocol="paper",
-    )
 
 
 @decides("S41.in_test", only_real=False)
