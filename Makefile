@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS = 1
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce us100 market test lint bench peers readme prune fresh lock hooks
+.PHONY: help setup reproduce us100 market test lint bench peers readme prune fresh accept clean lock hooks
 
 help:  ## this list
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,13 +54,20 @@ peers: setup  ## each neural detector on its authors' data, into reports/peers.j
 	@test -n "$(PEERS)" || { echo "say PEERS=<folder with cora.npz, memstream_syn.npz and smap_p1.npz>"; exit 2; }
 	python -m benchmarks.peers --data "$(PEERS)"
 
-readme: setup  ## write the headline table into README.md from the reports
+readme: setup  ## write the summary and tables of README.md, the model card and the checklist from the reports
 	python -m anomaly_routing.readme
 
 prune: setup  ## delete stored runs of configurations that are no longer current
 	python -m anomaly_routing.runs reports
 
-fresh:  ## forget what is computed, not what is committed
+fresh: setup  ## list what changed since the reports were made, and how
+	@python -m anomaly_routing.fresh
+
+accept: setup  ## accept a code-only change; STAGE=<stage> REASON="why it cannot move a number" NAME=<market>
+	@test -n "$(STAGE)" -a -n "$(REASON)" || { echo 'say STAGE=<stage> REASON="why it cannot move a number"'; exit 2; }
+	python -m anomaly_routing.fresh accept "$(STAGE)" --market "$(or $(NAME),simulated)" --reason "$(REASON)"
+
+clean:  ## forget what is computed, not what is committed
 	rm -rf data/interim .dvc/cache .dvc/tmp tmp
 
 lock: setup  ## renew requirements.lock and environment.yml from pyproject.toml (needs uv)

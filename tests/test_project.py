@@ -5,13 +5,17 @@ from __future__ import annotations
 import ast
 import json
 import re
+import string
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import yaml
 
-from anomaly_routing.readme import END, START, with_headline
+from anomaly_routing import cards
+from anomaly_routing.prose import NAMES
+from anomaly_routing.readme import END, START, SUMMARY_END, SUMMARY_START, two_minutes, with_headline
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -74,6 +78,49 @@ def test_the_readme_says_what_the_reports_say():
     assert with_headline(text, ROOT) == text, "run `make readme`"
 
 
+def test_the_readme_opens_with_the_generated_summary():
+    """What stands before the first section comes from the ledger; around it no number is typed."""
+    opening = (ROOT / "README.md").read_text().split("\n## ")[0]
+    before, rest = opening.split(SUMMARY_START)
+    made, after = rest.split(SUMMARY_END)
+    assert made.strip() == two_minutes(ROOT).strip(), "run `make readme`"
+    assert before.startswith("# ") and not re.search(r"\d", NAMES.sub("", before + after))
+
+
+def test_no_number_is_typed_in_a_template(tmp_path):
+    templates = sorted((ROOT / cards.TEMPLATES).glob("*.md"))
+    assert len(templates) >= 4
+    for path in templates:
+        literal = "".join(text for text, *_ in string.Formatter().parse(path.read_text()))
+        assert not re.search(r"\d", NAMES.sub("", literal)), path
+    (tmp_path / cards.TEMPLATES).mkdir(parents=True)
+    (tmp_path / cards.TEMPLATES / "bad.md").write_text("12 of {n} events")
+    with pytest.raises(ValueError, match="the number 12 is typed"):
+        cards.filled(tmp_path, "bad.md", n=13)
+
+
+def test_model_card_and_checklist_say_what_the_reports_say():
+    made = (ROOT / "reports" / cards.MARKET / "tables" / "claims.csv").exists()
+    for name, make in cards.FILES.items():
+        assert (ROOT / name).exists() == made, "run `make readme`"
+        assert not made or (ROOT / name).read_text() == make(ROOT), "run `make readme`"
+
+
+def test_the_citation_is_complete_and_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"cff-version", "message", "title", "authors", "references"} <= set(citation)
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert "2510.17088v1" in citation["references"][0]["identifiers"][0]["value"]
+
+
+def test_the_teachers_sheet_has_every_notebook():
+    sheet = (ROOT / "docs" / "TEACHING.md").read_text()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        name = path.stem.replace("_", " ")
+        assert f"| {name} |" in sheet and f"**{name}.**" in sheet, f"docs/TEACHING.md lacks {name}"
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT / "src")))
 def test_a_module_is_read_in_one_sitting(path):
     assert path.read_text().count("\n") <= 350
@@ -84,6 +131,7 @@ def test_layers_do_not_reach_up():
     """DESIGN 2: data, features, baselines know nothing of evaluation; evaluation knows nothing of them."""
     package = ROOT / "src" / "anomaly_routing"
     rules = {
+        "audit": ("baselines", "data", "features", "detect", "scoreboard", "runs", "model", "ledger"),
         "data": ("evaluation", "baselines", "detect", "scoreboard"),
         "features": ("evaluation", "baselines", "data", "detect", "scoreboard"),
         "baselines": ("evaluation", "data", "detect", "scoreboard"),

@@ -1,6 +1,7 @@
-"""Write the headline table of README.md from the reports: `python -m anomaly_routing.readme` (behind `make readme`).
+"""Write what README.md says of results from the reports: `python -m anomaly_routing.readme` (behind `make readme`).
 
-Only what stands between the two markers is touched; a test fails when the README and the reports disagree.
+The two-minute summary, the headline tables and the times stand between markers, and only there is anything touched; a
+test fails when the README and the reports disagree. The model card and the checklist are written whole (`cards`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from anomaly_routing import cards
+from anomaly_routing.claims import load_claims
 from anomaly_routing.files import read_json, replacing
+from anomaly_routing.ledger import summary
 from anomaly_routing.markets import stage_seconds
 from anomaly_routing.paths import repository
 from anomaly_routing.scoreboard import PLAIN
 
+SUMMARY_START, SUMMARY_END = "<!-- summary: written by make readme -->", "<!-- end of summary -->"
 START, END = "<!-- headline: written by make readme -->", "<!-- end of headline -->"
 TIMES_START, TIMES_END = "<!-- times: written by make readme -->", "<!-- end of times -->"
 CELLS = {  # stock-sessions of the two markets
@@ -24,6 +29,35 @@ CELLS = {  # stock-sessions of the two markets
 }
 MARKETS = ("us100", "simulated")  # in the order of the README
 TITLES = {"us100": "100 US stocks, real prices", "simulated": "simulated market"}
+
+
+def two_minutes(root: Path) -> str:
+    """The opening: what the paper says, how many of its claims stand, the headline, the two editions."""
+    claims = {name: claim.value for name, claim in load_claims(root / "paper" / "claims.yaml").items()}
+    reports = root / "reports" / MARKETS[0]
+    opening = cards.filled(
+        root,
+        "opening.md",
+        n=claims["ABS.n_stocks"],
+        source="arXiv 2510.17088v1",
+        audit="notebooks/00_audit.ipynb",
+        hits=claims["T1.ours.hits"],
+        events=claims["S41.n_events"],
+        lead=claims["ABS.lead"],
+    )
+    if not (reports / "tables" / "claims.csv").exists():
+        return f"{opening}\nNo verdict yet: run notebook 12 on the real market."
+    table = summary.read_ledger(reports / "tables" / "claims.csv")
+    methods, where = read_json(reports / "metrics.json")["methods"], f"reports/{MARKETS[0]}/claims"
+    totals = summary.totals_sentence(table)
+    parts = (
+        opening.strip(),
+        cards.filled(root, "ledger.md", totals=totals, page=f"{where}.html", list=f"{where}.md").strip(),
+        summary.headline_lines(table, methods, up=""),
+        summary.three_lists(table, up=""),
+        summary.editions(table, methods, summary.later_edition(root / "paper" / "V2.md")),
+    )
+    return "\n\n".join(parts)
 
 
 def headline(metrics: dict[str, Any], table: pd.DataFrame) -> str:
@@ -144,7 +178,8 @@ def read_table1(reports: Path) -> pd.DataFrame:
 
 
 def with_headline(text: str, root: Path) -> str:
-    """README text with the tables of all markets that have a metrics.json, and the times if they were measured."""
+    """README text with the summary, the tables of all markets with a metrics.json, and the times if measured."""
+    text = _between(text, SUMMARY_START, SUMMARY_END, two_minutes(root))
     folders = [root / "reports" / market for market in MARKETS]
     made = [headline(read_json(f / "metrics.json"), read_table1(f)) for f in folders if (f / "metrics.json").exists()]
     made += [attribution(read_json(f / "attribution.json")) for f in folders if (f / "attribution.json").exists()]
@@ -163,6 +198,7 @@ def main() -> None:
     path = root / "README.md"
     with replacing(path) as partial:
         partial.write_text(with_headline(path.read_text(encoding="utf-8"), root), encoding="utf-8")
+    cards.write(root)
 
 
 if __name__ == "__main__":

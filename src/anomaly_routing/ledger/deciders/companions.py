@@ -1,0 +1,189 @@
+"""The catalogue page (Z000) and the chapter (Z002): defaults of our implementations, and what other stages decide."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from anomaly_routing.baselines.metric_learning import clustering, metric_vmf
+from anomaly_routing.baselines.registry import create
+from anomaly_routing.claims import Claim
+from anomaly_routing.ledger.registry import decides, table
+from anomaly_routing.ledger.sources import Sources
+from anomaly_routing.ledger.verdict import Finding
+from anomaly_routing.panel import Panel
+
+
+def _set(name: str, **given: float) -> float:
+    """A detector of the chapter takes this value."""
+    return getattr(create(name, mode="chapter", **given), next(iter(given)))
+
+
+DEFAULTS = {  # claim -> the default of our implementation in the chapter's mode, or the alternative that it takes
+    "Z002.par.z.thr": lambda: create("zscore", mode="chapter").flag_threshold,
+    "Z002.par.z.thr_alt": lambda: _set("zscore", flag_threshold=4),
+    "Z002.par.mz.thr": lambda: create("modified_zscore", mode="chapter").flag_threshold,
+    "Z002.par.mz.const": lambda: round(_mad_constant(), 4),
+    "Z002.par.iqr.k": lambda: create("iqr", mode="chapter").flag_threshold,
+    "Z002.par.iqr.k3": lambda: _set("iqr", flag_threshold=3),
+    "Z002.par.if.cont": lambda: create("isolation_forest", mode="chapter").contamination,
+    "Z002.par.svm.nu": lambda: create("one_class_svm", mode="chapter").nu,
+    "Z002.par.lof.k": lambda: create("lof", mode="chapter").n_neighbors,
+    "Z002.par.lof.cont": lambda: create("lof", mode="chapter").contamination,
+    "Z002.par.ae.epochs": lambda: _set("dense_autoencoder", epochs=100),
+    "Z002.par.ae.batch": lambda: create("dense_autoencoder", mode="chapter").batch_size,
+    "Z002.par.ae.thr": lambda: round(100 * (1 - create("dense_autoencoder", mode="chapter").contamination), 9),
+    "Z002.par.lstm.hidden": lambda: create("lstm_ae").hidden,
+    "Z002.par.vae.cont": lambda: create("vae", mode="chapter").contamination,
+    "Z002.par.stl.period": lambda: create("stl_residual", mode="chapter").period,
+    "Z002.par.stl.k": lambda: create("stl_residual", mode="chapter").flag_threshold,
+    "Z002.par.tw.max": lambda: create("seasonal_esd", mode="chapter").max_anomalies,
+    "Z002.par.roll.window": lambda: create("rolling_z", mode="chapter").window,
+    "Z002.par.roll.thr": lambda: create("rolling_z", mode="chapter").flag_threshold,
+    "Z002.par.case.k": lambda: _set("iqr", flag_threshold=2.5),
+    "Z002.par.case.cont": lambda: _set("isolation_forest", contamination=0.02),
+}
+
+
+def _mad_constant() -> float:
+    """0.6745: third quartile of a Gaussian, which makes the MAD a standard deviation."""
+    from scipy.stats import norm
+
+    return float(norm.ppf(0.75))
+
+
+def _default(ours):
+    def compare(claim: Claim, sources: Sources) -> Finding:
+        found = ours()
+        return Finding(claim.value if math.isclose(found, claim.value) else found, "exact", built=True)
+
+    return compare
+
+
+table(DEFAULTS, _default, only_real=False)
+
+
+@cache
+def fitted_autoencoder() -> Any:
+    """The chapter's autoencoder after one epoch on noise: 80 days of one stock."""
+    rng, n = np.random.default_rng(0), 80
+    shape, noise = np.ones((n, 1), bool), rng.normal(size=(2, n, 1))
+    days = pd.bdate_range("2020-01-01", periods=n)
+    panel = Panel(days, ["A"], [], np.zeros((n, 1, 0), np.float32), shape, *noise, np.array(["x"]), np.array([False]))
+    return create("dense_autoencoder", mode="chapter", epochs=1).fit(panel, shape[:, 0]).model_
+
+
+@decides("Z002.par.ae.hidden", "Z002.par.ae.code", "Z002.par.ae.lr", only_real=False)
+def autoencoder_layers(claim: Claim, sources: Sources) -> Finding:
+    model = fitted_autoencoder()
+    found = {"hidden": model.hidden_neuron_list[0], "code": model.hidden_neuron_list[1], "lr": model.lr}
+    return Finding(found[claim.id.rsplit(".", 1)[1]], "exact", built=True)
+
+
+@decides("Z002.cl.roll_self", only_real=False)
+def point_in_its_own_window(claim: Claim, sources: Sources) -> Finding:
+    """D09: the largest |z| of a point in a window of n that holds it is sqrt(n - 1), tried with one outlier."""
+    most = {n: (x := np.r_[np.zeros(n - 1), 1.0], abs(x[-1] - x.mean()) / x.std())[1] for n in range(2, 30)}
+    first = min(n for n, z in most.items() if z > sources.claimed("Z002.par.z.thr") + 1e-9)
+    return Finding(first == claim.value, "holds", note=f"first window that can: {first} observations")
+
+
+@decides("Z002.cl.metrics", only_real=False)
+def formulas(claim: Claim, sources: Sources) -> Finding:
+    from sklearn.metrics import f1_score, precision_score, recall_score
+
+    truth, said = np.array([1, 1, 1, 0, 0, 0, 0, 0]), np.array([1, 1, 0, 1, 0, 0, 0, 0])
+    hits, alarms, events = int((truth & said).sum()), int(said.sum()), int(truth.sum())
+    own = hits / alarms, hits / events, 2 * hits / (alarms + events)
+    library = precision_score(truth, said), recall_score(truth, said), f1_score(truth, said)
+    return Finding(bool(np.allclose(own, library)), "holds", note="on a table of eight cases, against a library")
+
+
+SNIPPETS = {  # claim -> audit id of the row of notebook 03 in which the snippet is run
+    "Z002.cl.lstm_sketch": "D06",
+    "Z002.cl.vae_api": "D07",
+    "Z002.cl.eval_align": "D08",
+}
+
+
+@decides(*SNIPPETS, stage="baselines", only_real=False)
+def snippet(claim: Claim, sources: Sources) -> Finding:
+    rows = sources.table("baselines/chapter_snippets")
+    happened = rows[rows.audit == SNIPPETS[claim.id]].iloc[0]["what happens when it is run"]
+    failed = any(f"{error}Error" in happened for error in ("Runtime", "Type", "Value"))
+    return Finding(not failed, "holds", note=happened)
+
+
+# --- what other stages decide, in tables/<stage>/claims.csv ----------------------------------------------------------
+ELSEWHERE = {
+    "attribution": (
+        *("Z000.res.classify", "Z000.res.sensitivity", "Z000.res.accuracy", "Z000.res.robust", "S1.shap_variance"),
+        *("S5.ood", "Z000.res.speed"),
+    ),
+    "value_at_risk": (
+        *("Z000.evt.violation", "Z000.evt.vol_fc", "Z000.evt.volume", "Z000.evt.tail", "Z000.evt.backtests"),
+    ),
+    "chapter": (
+        *("Z002.cl.mz_robust", "Z002.cl.cont_share", "Z002.cl.nu_bound", "Z002.cl.svm_slow", "Z002.cl.ae_err"),
+        *("Z002.cl.ae_pct", "Z002.cl.stl_context", "Z002.cl.overlap", "Z002.cl.types", "Z002.cl.objectives"),
+    ),
+    "cases": ("S3.xmodal_reading", "S3.h1_h5", "S44.xmodal_focus", "S44.gme_biotech"),
+    "ablations": (
+        *("F1a.datadriven_unstable", "S3.lsmooth", "S44.fixed_delays", "S44.collapse_r", "S44.collapse_weight"),
+        *("S44.single_misses_liq", "T4.lr_unstable", "T4.k10", "D2.maxw6"),
+    ),
+}
+
+
+def _from_stage(stage: str):
+    def read(claim: Claim, sources: Sources) -> Finding:
+        return sources.answer(claim, stage)
+
+    return read
+
+
+for _stage, _names in ELSEWHERE.items():
+    for _name in _names:
+        table({_name: _stage}, _from_stage, stage=_stage, only_real=not _name.startswith("Z"))
+
+
+# --- the metric-learning detector of the catalogue page --------------------------------------------------------------
+@decides("Z000.method.parts", only_real=False)
+def parts(claim: Claim, sources: Sources) -> Finding:
+    """Input towers, selection of triplets, loss: three pieces of the module that trains it."""
+    text = inspect.getsource(metric_vmf)
+    return Finding(all(word in text for word in ("Windows", "triplet_loss", "labels")), "holds", built=True)
+
+
+@decides("Z000.method.centre_dist", only_real=False)
+def centre_distance(claim: Claim, sources: Sources) -> Finding:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(4, 3)), rng.normal(size=(5, 3))
+    squared = ((a[:, None] - b[None]) ** 2).sum(-1)
+    return Finding(bool(np.allclose(clustering.squared_distances(a, b), squared)), "holds", built=True)
+
+
+@decides("Z000.method.sgd", only_real=False)
+def optimiser(claim: Claim, sources: Sources) -> Finding:
+    return Finding("torch.optim.SGD(" in inspect.getsource(metric_vmf), "holds", built=True)
+
+
+@decides("Z000.method.pc_inner", "Z000.method.vmf", "Z000.method.threshold", only_real=False)
+def direction_law(claim: Claim, sources: Sources) -> Finding:
+    """Directions with a known law: the fitted mean direction comes back, the score is one minus an inner product with
+    it, and the cut leaves the share out that it is set for."""
+    from anomaly_routing.baselines.metric_learning.directional import VonMisesFisher, mixture_quantile
+
+    rng = np.random.default_rng(0)
+    angle = rng.vonmises(0.4, 5.0, 20_000)
+    law = VonMisesFisher.fit(np.column_stack([np.cos(angle), np.sin(angle)]))
+    near = float(law.mean @ np.array([np.cos(0.4), np.sin(0.4)]))
+    cut = mixture_quantile([law], np.array([1.0]), 0.05)
+    below = float((np.cos(angle - 0.4) < cut).mean())
+    note = f"20,000 directions of known law: mean direction found to {1 - near:.1e}, {below:.3f} below the cut for 0.05"
+    return Finding(near > 0.999 and abs(below - 0.05) < 0.01, "holds", built=True, note=note)

@@ -1,0 +1,134 @@
+"""What the trained model's inner quantities and costs are: stress, fusion weight, routing, seconds, epochs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from anomaly_routing.claims import Claim
+from anomaly_routing.evaluation.detection import AFTERMATH, LABEL, relative_window
+from anomaly_routing.ledger.registry import decides
+from anomaly_routing.ledger.sources import Sources
+from anomaly_routing.ledger.verdict import Finding
+
+
+def near_events(sources: Sources, sessions: pd.DatetimeIndex, span: tuple[int, int]) -> np.ndarray:
+    """Sessions in this span around any event of the list; bool [S]."""
+    places = sessions.get_indexer(pd.DatetimeIndex(sources.events.date).as_unit(sessions.unit))
+    return relative_window(places[places >= 0], len(sessions), *span).any(axis=0)
+
+
+def test_days(sources: Sources, run: Any) -> pd.DataFrame:
+    """Daily series of the test sessions, under the paper's stop rule where it differs."""
+    return run.daily[sources.splits.test(run.daily.index)]
+
+
+@decides("S42.alpha_normal", stage="model")
+def alpha_in_normal_times(claim: Claim, sources: Sources) -> Finding:
+    def mean(meta: dict, run: Any) -> float:
+        days = test_days(sources, run)
+        return float(days["alpha@val"][~near_events(sources, days.index, AFTERMATH)].mean())
+
+    return sources.over_seeds(mean, np.median)
+
+
+@decides("S5.alpha_avg", stage="model")
+def alpha_at_low_stress(claim: Claim, sources: Sources) -> Finding:
+    def mean(meta: dict, run: Any) -> float:
+        days = test_days(sources, run)
+        return float(days["alpha@val"][days["psi@val"] < days["psi@val"].median()].mean())
+
+    return sources.over_seeds(mean, np.median)
+
+
+@decides("S3.psi_high_crisis", stage="model")
+def stress_around_events(claim: Claim, sources: Sources) -> Finding:
+    def gap(meta: dict, run: Any) -> float:
+        days = test_days(sources, run)
+        near = near_events(sources, days.index, LABEL)
+        return float(days["psi@val"][near].mean() - days["psi@val"][~near].mean())
+
+    return sources.over_seeds(gap, by="direction")
+
+
+@decides("S3.alpha_low_in_stress", stage="model")
+def alpha_falls_with_stress(claim: Claim, sources: Sources) -> Finding:
+    def against(meta: dict, run: Any) -> float:
+        return -float(run.daily["alpha@val"].corr(run.daily["psi@val"], method="spearman"))
+
+    return sources.over_seeds(against, by="direction")
+
+
+@decides("S1.sharp_in_crisis", stage="model")
+def routing_in_stress(claim: Claim, sources: Sources) -> Finding:
+    """Mean routing entropy of calm minus stressed validation sessions, with the temperature it was trained with."""
+    rows = sources.table("model/temperature")
+    own = rows[(rows["weights of"] == "intended") & (rows["trained with"].astype(str) == "True")].iloc[0]
+    gap = float(own["entropy, calm"] - own["entropy, stressed"])
+    collapsed = own[["entropy, calm", "entropy, stressed"]].max() < 1e-6
+    note = "first seed" + ("; its routing has collapsed, there is nothing to sharpen" if collapsed else "")
+    training = sources.training | {"n_seeds": 1}
+    return Finding(0.0 if collapsed else gap, "direction", note=note, **training)
+
+
+@decides("D2.maxw4", stage="model")
+def largest_weight(claim: Claim, sources: Sources) -> Finding:
+    def mean(meta: dict, run: Any) -> float:
+        return float(meta["info"]["history"][meta["info"]["best"]["val"]["epoch"]]["mean_max_w"])
+
+    return sources.over_seeds(mean)
+
+
+# --- cost ------------------------------------------------------------------------------------------------------------
+MODULES = {"m1": ("encoder",), "m2": ("graph",), "m3": ("experts",), "m4": ("decoders", "loss")}
+
+
+def module_shares(meta: dict[str, Any]) -> dict[str, float]:
+    """Percent of an epoch's seconds in each module, median over the epochs after the first (a warm-up)."""
+    epochs = meta["info"]["history"][1:] or meta["info"]["history"]
+    seconds = pd.DataFrame([epoch["module_seconds"] for epoch in epochs])
+    parts = pd.DataFrame({m: seconds[list(names)].sum(axis=1) for m, names in MODULES.items()})
+    return (100 * parts.div(parts.sum(axis=1), axis=0)).median().to_dict()
+
+
+@decides("T5.m?.pct", stage="model")
+def share_of_a_module(claim: Claim, sources: Sources) -> Finding:
+    found = sources.over_seeds(lambda meta, run: module_shares(meta)[claim.id.split(".")[1]], np.median)
+    return Finding(
+        found.value,
+        low=found.low,
+        high=found.high,
+        device=found.device,
+        n_seeds=found.n_seeds,
+        note="forward and backward share of the clock",
+    )
+
+
+@decides("C.m2_dominates", stage="model")
+def longest_module(claim: Claim, sources: Sources) -> Finding:
+    found = sources.over_seeds(lambda meta, run: module_shares(meta)["m2"], np.median)
+    longest = {max(shares, key=shares.get) for shares in (module_shares(meta) for meta, _ in sources.model_runs)}
+    note = f"longest on {found.device}: {', '.join(sorted(longest))} (m1 to m4)"
+    return Finding(found.value, device=found.device, n_seeds=found.n_seeds, note=note)
+
+
+@decides("T5.epochs_avg", stage="model")
+def epochs(claim: Claim, sources: Sources) -> Finding:
+    """Epochs until the stop rule; a training that ended at its cap says only that it takes more."""
+    stopped = [meta["info"]["stopped"] for meta, _ in sources.model_runs]
+    if set(stopped) == {"cap"}:
+        cap = max(meta["info"]["epochs"] for meta, _ in sources.model_runs)
+        full = sources.claimed("S3.epochs")
+        if cap < full:
+            raise sources.not_run(
+                "model", f"all {len(stopped)} trainings ended at a cap of {cap} epochs; with the limit of {full}"
+            )
+    found = sources.over_seeds(lambda meta, run: meta["info"]["epochs"])
+    return Finding(
+        abs(found.value - claim.value) <= 0.1 * claim.value,
+        "holds",
+        note=f"{found.value:.0f} on average",
+        **sources.training,
+    )

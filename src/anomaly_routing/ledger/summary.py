@@ -1,0 +1,146 @@
+"""What the ledger comes to: the headline, what survives, what does not, what nobody can know. Used by notebook 12 and
+the README, which say the same because both ask here."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+
+from anomaly_routing.audit.chance import mean_lead
+from anomaly_routing.ledger.build import full_verdict, headline
+from anomaly_routing.ledger.page import UP, code_link, records
+from anomaly_routing.ledger.verdict import BUILT_SO, CLOSE, DIFFERS, MATCH, NOT_RUN, NOT_TESTABLE, REFUTED, VERDICTS
+from anomaly_routing.prose import sentence
+
+RESULTS = ("detection", "tables", "cases", "training", "prices", "companions")  # deciders that look at our results
+MODEL = "intended"
+RIVALS = ("tranad", "ghrn_star")  # the paper's best two
+SHOWN = 6  # claims named in a list; the rest is counted
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def luck(methods: dict[str, Any]) -> dict[str, float | None]:
+    """What chance gives for the parts of the headline, in the claims' units; {} without the model's runs.
+
+    detection: the same alarms moved in time, percent of the events. lead: mean lead of blind alarms of the same rate.
+    gain: the difference of two such counts. attribution: four equal weights. Cost has no chance.
+    """
+    if MODEL not in methods:
+        return {}
+    ours = methods[MODEL]["paper"]
+    n = ours["n_events"]
+    found = {"attribution": 1 / 4}
+    if n:
+        found["detection"] = 100 * ours["expected_hits_by_chance"] / n
+        found["lead"] = mean_lead(ours["alarm_rate_test"])
+    known = [methods[name]["paper"] for name in RIVALS if name in methods]
+    if n and known:
+        best = max(known, key=lambda line: line["hits"])
+        found["gain"] = 100 * (ours["expected_hits_by_chance"] - best["expected_hits_by_chance"]) / n
+    return found
+
+
+def earned(table: pd.DataFrame) -> pd.DataFrame:
+    """Claims about results: decided by what was computed here, not by the paper's own figures or by our taking over."""
+    decided_by = table.file.str.extract(r"(\w+)\.py$")[0]
+    return table[decided_by.isin(RESULTS) & (table.qualifier != BUILT_SO)]
+
+
+def listed(rows: pd.DataFrame, up: str = UP) -> str:
+    """The first few claims of a verdict with links to the deciding line, and how many more there are."""
+    named = [f"[`{row['id']}`]({code_link(row, up)})" for row in records(rows.head(SHOWN))]
+    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    return ", ".join(named) + more if named else "none"
+
+
+def three_lists(table: pd.DataFrame, up: str = UP) -> str:
+    """Markdown: what survives, what does not, what nobody can know, what is still to run."""
+    results = earned(table)
+    agreed = results[results.verdict == MATCH]
+    near, other = results[results.verdict == CLOSE], results[results.verdict == DIFFERS]
+    own, silent, waiting = (table[table.verdict == verdict] for verdict in (REFUTED, NOT_TESTABLE, NOT_RUN))
+    lists = {
+        "Survives": (agreed, "claims about results are met"),
+        "Nearly": (near, "are close, or met on a smaller size than the paper's"),
+        "Does not": (other, "claims about results come out otherwise here"),
+        "Excluded by its own figures": (own, "claims contradict its tables or the calendar"),
+        "Nobody can know": (silent, "claims are about what cannot be had or is not defined"),
+        "Not run yet": (waiting, "claims wait for a computation, whose command the ledger prints"),
+    }
+    lines = [
+        sentence("- **{title}:** {n} {what}: {named}.", title=title, n=len(rows), what=what, named=listed(rows, up))
+        for title, (rows, what) in lists.items()
+    ]
+    return "\n".join(lines)
+
+
+def headline_lines(table: pd.DataFrame, methods: dict[str, Any], up: str = UP) -> str:
+    """The headline as a Markdown table, each verdict linked to the line that decides it."""
+    rows = headline(table, luck(methods))
+    by_id = table.set_index("id")
+    lines = ["| | the paper | ours | chance | verdict |", "|---|---|---|---|---|"]
+    for row in rows.to_dict("records"):
+        source = by_id.loc[row["id"]].to_dict()
+        link = f"[{full_verdict(by_id.loc[row['id']])}]({code_link(source, up)})"
+        unit = {"percent": "%", "percentage points": " points"}.get(row["unit"], f" {row['unit']}")
+        theirs, ours, chance = (
+            f"{row[k]}{unit}" if _number(row[k]) else row[k] for k in ("the paper", "ours", "chance")
+        )
+        lines.append(f"| **{row['part']}**: {row['claim']} | {theirs} | {ours} | {chance} | {link} |")
+    return "\n".join(lines)
+
+
+def _number(text: str) -> bool:
+    return bool(text) and text.replace(",", "").replace(".", "", 1).lstrip("-").isdigit()
+
+
+def editions(table: pd.DataFrame, methods: dict[str, Any], later: dict[str, float]) -> str:
+    """One paragraph that keeps the two editions apart. `later` holds what the second edition's abstract states."""
+    ours = methods.get(MODEL, {}).get("paper")
+    said = sentence(
+        "All of the above is about the first edition. A later one, known by its abstract alone, states day-level AUC "
+        "{auc} and average precision {ap} over {events} events that it does not name, {hit} of them detected; ",
+        auc=later["auc"], ap=later["ap"], events=later["events"], hit=later["hits"],
+    )  # fmt: skip
+    if not ours:
+        return said + "the model has not been run here."
+    return said + sentence(
+        "over the {n} events of this market ours has AUC {auc:.2f} and average precision {ap:.2f} (a coin: {coin:.2f} "
+        "and {base:.2f}). The two cannot be set beside each other.",
+        n=ours["n_events"], auc=ours["auc"], ap=ours["ap"], coin=0.5, base=methods["null"]["paper"]["ap"],
+    )  # fmt: skip
+
+
+def totals_sentence(table: pd.DataFrame) -> str:
+    """How many claims got which verdict."""
+    counts = {verdict.split()[-1]: int((table.verdict == verdict).sum()) for verdict in VERDICTS}
+    return sentence(
+        "Of {n} checkable claims, {match} match ({built} of them because our build takes the setting over), {close} "
+        "are close, {differs} differ, {itself} are refuted by the paper's own figures or the calendar, {testable} "
+        "cannot be tested and {run} are not run yet.",
+        **{"n": len(table), "built": int((table.qualifier == BUILT_SO).sum())} | counts,
+    )
+
+
+def read_ledger(path: Any) -> pd.DataFrame:
+    """`tables/claims.csv` as `build.ledger` makes it: text where text belongs, NaN for missing numbers."""
+    numbers = dict.fromkeys(("low", "high", "n_seeds", "chance_p", "paired_p"), float)
+    text = pd.read_csv(path, keep_default_na=False, dtype=str)
+    for name in numbers:
+        text[name] = pd.to_numeric(text[name])
+    return text.assign(line=text.line.astype(int))
+
+
+def later_edition(path: Any) -> dict[str, float]:
+    """What `paper/V2.md` records of the second edition's abstract: auc, ap, events, hits.
+
+    Raises ValueError when the file no longer states them.
+    """
+    text = " ".join(path.read_text(encoding="utf-8").split())
+    found = re.search(r"all (\w+) major stress events detected.*AUC ([\d.]+) and average precision ([\d.]+)", text)
+    if not found or found.group(1) not in WORDS:
+        raise ValueError(f"{path} does not state events, AUC and average precision of the later edition")
+    events = WORDS.index(found.group(1))
+    return {"events": events, "hits": events, "auc": float(found.group(2)), "ap": float(found.group(3).rstrip("."))}
