@@ -95,7 +95,7 @@ def test_a_state_of_another_monitor_or_a_damaged_one_is_refused(prepared, tmp_pa
     monitor, file = prepared.monitor(), tmp_path / "state.npz"
     monitor.save(file)
     monitor.model = "another"
-    with pytest.raises(MarketDataError, match="the state is of other model.*delete it"):
+    with pytest.raises(MarketDataError, match=r"the state is of other model.*delete it"):
         monitor.restore(file)
     file.write_bytes(file.read_bytes()[:3000])
     with pytest.raises(MarketDataError, match="no readable state"):
@@ -193,7 +193,7 @@ def test_a_revised_history_is_refused_and_a_split_followed(prepared):
     assert monitor.rebase(rows) == []
     revised = rows.copy()
     revised.loc[0, ["close", "adj_close"]] *= 1.02
-    with pytest.raises(MarketDataError, match="has not moved inversely.*start anew"):
+    with pytest.raises(MarketDataError, match=r"has not moved inversely.*start anew"):
         monitor.rebase(revised)
     split = rows.copy()
     split.loc[0, ["close", "adj_close"]] /= 2

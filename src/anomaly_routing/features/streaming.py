@@ -1,9 +1,9 @@
 """The 29 features one session at a time: the same functions, on just enough of the past.
 
-Every feature but three is a function of the last 22 rows of prices, so the batch code runs on those 22 rows and its last
-row is taken: nothing is written twice and nothing can drift. The three others carry state: `rsi` and `macd` are
-recursions from a stock's first row, and `turnover` needs the volumes of 250 sessions. A state is never changed in place,
-so that a session that fails halfway leaves the old one whole.
+Every feature but three is a function of the last 22 rows of prices, so the batch code runs on those 22 rows and its
+last row is taken: nothing is written twice and nothing can drift. The three others carry state: `rsi` and `macd` are
+recursions from a stock's first row, and `turnover` needs the volumes of 250 sessions. A state is never changed in
+place, so that a session that fails halfway leaves the old one whole.
 """
 
 from __future__ import annotations

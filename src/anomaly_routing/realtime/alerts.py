@@ -1,7 +1,7 @@
 """Alerts as JSON lines: each once, whatever happens between two of them.
 
-An alert is written and synced before the monitor's state is saved. A kill between the two leaves the session to be taken
-in again; its alerts are then found in the file and not written twice. A line that was cut off is taken out first.
+An alert is written and synced before the monitor's state is saved. A kill between the two leaves the session to be
+taken in again; its alerts are then found in the file and not written twice. A line that was cut off is taken out first.
 """
 
 from __future__ import annotations

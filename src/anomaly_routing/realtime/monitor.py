@@ -133,7 +133,7 @@ class Monitor:
         """Follow a dividend or split that has rescaled the past in the source; returns what was rescaled.
 
         rows : each stock's latest row up to the last session taken in, as the source has it now (ticker, close,
-            adj_close, volume of that row). A split moves close and volume by inverse factors; a dividend adj_close alone.
+            adj_close, volume of that row). A split moves close and volume by inverse factors, a dividend adj_close.
 
         Raises MarketDataError when a close has changed and the volume has not followed: a revised history.
         """
@@ -177,7 +177,7 @@ class Monitor:
             np.savez(partial, meta=np.array(json.dumps(meta, sort_keys=True)), **arrays)
 
     def restore(self, path: Path) -> None:
-        """Take up a saved state. Raises MarketDataError for a damaged file, or one of other stocks, methods or weights."""
+        """Take up a saved state; MarketDataError for a damaged file, or one of other stocks, methods or weights."""
         anew = "delete it to start anew"
         try:
             with np.load(path) as stored:
