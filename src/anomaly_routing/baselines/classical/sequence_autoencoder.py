@@ -33,9 +33,10 @@ class SequenceAutoencoder:
     every step and a linear map gives the three inputs. MSE of the window, Adam 1e-3, batches of 64, one network for all
     stocks on at most `max_rows` seeded windows. Only the last row of the window is scored: the error of the window
     would stay high for as long as the window is.
-    chapter: unscaled inputs, windows of all sessions. causal: inputs scaled by each stock's training median and MAD,
-    windows that end in training sessions. `flag_threshold`: the 1 - contamination quantile of the fitting windows.
-    NaN where an input is undefined and in a stock's first `window` - 1 observed sessions.
+    chapter: windows of all sessions, inputs standardised by mean and SD of all rows of all stocks (the sketch ends
+    before its data; unscaled, volume in shares is all that there is, D03). causal: windows that end in training
+    sessions, inputs scaled by each stock's training median and MAD. `flag_threshold`: the 1 - contamination quantile of
+    the fitting windows. NaN where an input is undefined and in a stock's first `window` - 1 observed sessions.
     """
 
     mode: str = "causal"
@@ -47,11 +48,16 @@ class SequenceAutoencoder:
     window: int = FEATURE_WINDOW
     flag_threshold: float = field(init=False, repr=False)
     scaling_: RobustScaling | None = field(default=None, init=False, repr=False)
+    moments_: tuple[np.ndarray, np.ndarray] | None = field(default=None, init=False, repr=False)
     model_: Any = field(init=False, repr=False)
 
     def fit(self, panel: Panel, train_mask: np.ndarray) -> SequenceAutoencoder:
         usable = fit_rows(panel, self.mode, train_mask)
-        self.scaling_ = RobustScaling.fit(panel, usable) if self.mode == "causal" else None
+        if self.mode == "causal":
+            self.scaling_ = RobustScaling.fit(panel, usable)
+        else:
+            rows = pooled_inputs(panel, None)[usable]
+            self.moments_ = np.nanmean(rows, axis=0), np.maximum(np.nanstd(rows, axis=0), 1e-12)
         windows, session, stock = self._windows(panel)
         windows = windows[usable[session, stock]]
         if len(windows) < MIN_SAMPLE:
@@ -72,6 +78,8 @@ class SequenceAutoencoder:
     def _windows(self, panel: Panel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Windows [M, T, 3] float32 of each stock's observed sessions, gaps closed up, with session and stock [M]."""
         inputs, parts = pooled_inputs(panel, self.scaling_), []
+        if self.moments_ is not None:
+            inputs = (inputs - self.moments_[0]) / self.moments_[1]
         for i in range(len(panel.tickers)):
             seen = np.flatnonzero(np.isfinite(inputs[:, i]).all(axis=1))
             if len(seen) >= self.window:
