@@ -12,6 +12,7 @@ from anomaly_routing.model.pressure_index import alert_levels
 from anomaly_routing.realtime.prepare import METHODS, read_history
 from anomaly_routing.realtime.sessions import Session, SessionRefused, replay
 from anomaly_routing.train_baseline import generic_pressure
+from benchmarks.realtime import measure
 
 STEPS = 40
 
@@ -202,3 +203,9 @@ def test_a_revised_history_is_refused_and_a_split_followed(prepared):
     assert monitor.rebase(split) == [f"{name}: past prices times 0.5"]
     i = prepared.panel.tickers.index(name)
     assert_allclose(monitor.state.close[i], rows["close"][0] / 2)
+
+
+def test_the_benchmark_times_every_part(prepared):
+    found = measure(prepared.monitor(), list(replay(prepared.market.prices, prepared.last)), 2)
+    assert set(found["milliseconds"]) == {"checks", "29 features", *METHODS, "update, all of it"}
+    assert found["sessions"] == 2 and all(0 < t["median"] <= t["p99"] for t in found["milliseconds"].values())
