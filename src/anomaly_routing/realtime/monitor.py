@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,7 @@ class Monitor:
         try:
             with np.load(path) as stored:
                 meta, arrays = json.loads(str(stored["meta"])), {k: stored[k] for k in stored.files if k != "meta"}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise MarketDataError(path, "-", f"no readable state ({error})", anew) from error
         mine: dict[str, Any] = {"tickers": self.gate.tickers, "methods": sorted(self.methods), "model": self.model}
         if different := [name for name, value in mine.items() if meta.get(name) != value]:
