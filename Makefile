@@ -7,6 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS = 1
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce us100 market test lint bench peers readme prune fresh accept clean lock hooks
+.PHONY: help setup reproduce us100 market chapter test lint bench peers readme prune fresh lock hooks
 
 help:  ## this list
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +39,12 @@ market: setup  ## the same on your own prices; NAME=<name> PRICES=<folder>
 		$(if $(EVENTS),--events "$(EVENTS)") $(if $(SECTORS),--sectors "$(SECTORS)")
 	@python -m anomaly_routing.markets cost --params markets/$(NAME)/params.yaml
 	dvc repro markets/$(NAME)/dvc.yaml
+
+chapter: setup  ## notebook 10 on real series; NEPSE=<folder with prices.parquet> BENCHMARKS=<folder with nab/ and ucr/>
+	@test -n "$(NEPSE)$(BENCHMARKS)" || { echo "say NEPSE=<folder with prices.parquet> and BENCHMARKS=<folder with nab/ and ucr/>"; exit 2; }
+	$(if $(NEPSE),mkdir -p data/raw/nepse && cp "$(NEPSE)"/prices.parquet data/raw/nepse/)
+	$(if $(BENCHMARKS),mkdir -p data/raw/benchmarks && cp -r "$(BENCHMARKS)"/nab "$(BENCHMARKS)"/ucr data/raw/benchmarks/)
+	dvc repro --force --single-item markets/us100/dvc.yaml:chapter
 
 test: setup  ## every test, the notebooks included
 	python -m pytest

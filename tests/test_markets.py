@@ -253,6 +253,10 @@ def test_the_real_markets_pipeline_is_that_of_the_root():
     chosen = {stage: {} for stage in (*TRAINED, "case_studies")}  # its trainings and the paper's cases are its own
     assert all(set(own[stage]) == set(expected[stage]) for stage in chosen)
     assert own | chosen == expected | chosen
+    # its trainings are its own: longer, more, on the paper's dates; so are the folders of the chapter's real series
+    trained = {stage: {} for stage in (*TRAINED, "chapter")}
+    assert all(set(own[stage]) == set(expected[stage]) for stage in trained)
+    assert own | trained == expected | trained
 
 
 @pytest.mark.real_data

@@ -125,6 +125,7 @@ class Tensors:
             elif known[-1] > known[0]:  # an indicator that never moves says nothing: 0
                 out[defined, k] = np.clip((column[defined] - known[0]) / (known[-1] - known[0]), 0, 1)
         return out
+        return normalised(self.stress, self.stress[self.train if norm == "train" else self.scored], rule)
 
     @classmethod
     def from_panel(cls, panel: Panel, splits: Splits, market: str, data_hash: str, features_numerics: int) -> Tensors:
@@ -198,6 +199,24 @@ class Tensors:
             return cls(**fields)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def normalised(stress: np.ndarray, reference: np.ndarray, rule: str = "minmax") -> np.ndarray:
+    """Indicators stress [S, 4] in [0, 1] on the scale of the sessions `reference` [R, 4]; float32, 0 where undefined.
+
+    rule : `minmax` or `rank`, as in `Tensors.normalised_stress`. Raises ValueError for an indicator that the reference
+        never defines.
+    """
+    out = np.zeros(stress.shape, np.float32)
+    for k, values in enumerate(stress.T):
+        known, defined = np.sort(reference[np.isfinite(reference[:, k]), k]), np.isfinite(values)
+        if not len(known):
+            raise ValueError(f"stress indicator {k + 1} is undefined on every sample that fixes its scale: {AGAIN}")
+        if rule == "rank":
+            out[defined, k] = np.searchsorted(known, values[defined], side="right") / len(known)
+        elif known[-1] > known[0]:  # an indicator that never moves says nothing: 0
+            out[defined, k] = np.clip((values[defined] - known[0]) / (known[-1] - known[0]), 0, 1)
+    return out
 
 
 ARRAYS = ("x", "active", "returns", "log_volume", "prior", "stress", "is_bank")

@@ -28,6 +28,7 @@ QUICK = {
     "seasonal_esd": {"window": 100},
     "isolation_forest": {"n_estimators": 12},
     "dense_autoencoder": {"epochs": 5, "max_rows": 1000},
+    "sequence_autoencoder": {"epochs": 4, "max_rows": 1000},
     "vae": {"epochs": 6, "max_rows": 1000, "draws": 10},
     "memstream": {"epochs": 5, "memory": 40},
     "robust_autoencoder": {"epochs": 25, "hidden": 12, "code": 3},

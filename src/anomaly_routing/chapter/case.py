@@ -1,0 +1,132 @@
+"""The case market of the chapter: shares of the Nepal Stock Exchange from a folder, or a stand-in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from anomaly_routing.data.calendars import FROM_DATA, sessions
+from anomaly_routing.data.tables import read_table
+from anomaly_routing.errors import MarketDataError
+from anomaly_routing.panel import Panel
+
+FILE = "prices.parquet"
+COLUMNS = ("date", "ticker", "close", "volume")
+TRAIN_SHARE = 0.6
+
+
+def has_case(folder: str | Path) -> bool:
+    """Whether the folder holds the case market; an empty name means no."""
+    return bool(str(folder)) and (Path(folder) / FILE).exists()
+
+
+def load_case(folder: str | Path) -> pd.DataFrame:
+    """Rows date, ticker, close, volume and, if there, ohlc_ok, sorted by ticker and date.
+
+    Only close and volume are read: in the early years the source fills the open with the close of the day before.
+    Raises MarketDataError: a missing column, an empty or impossible cell, the same date and ticker twice.
+    """
+    path = Path(folder) / FILE
+    table = read_table(path)
+    table.require(list(COLUMNS))
+    rows = pd.DataFrame({"date": table.dates("date"), "ticker": table.texts("ticker")})
+    for column in ("close", "volume"):
+        rows[column] = table.numbers(column)
+    rows["ohlc_ok"] = table.frame["ohlc_ok"].to_numpy(bool) if "ohlc_ok" in table.frame else True
+    broken = {
+        "a cell is empty (NaN) or infinite": ~np.isfinite(rows[["close", "volume"]]).all(axis=1),
+        "the close is not positive": rows["close"] <= 0,
+        "the volume is negative": rows["volume"] < 0,
+        "the same date and ticker stand in two rows": rows.duplicated(["date", "ticker"]),
+    }
+    for rule, wrong in broken.items():
+        if wrong.any():
+            row = rows[wrong].iloc[0]
+            where = f"row {rows.index[wrong][0]} ({row['date']:%Y-%m-%d}, {row['ticker']})"
+            raise MarketDataError(path, where, rule, "correct the row from the source, or drop it")
+    return rows.sort_values(["ticker", "date"]).reset_index(drop=True)
+
+
+def case_panel(rows: pd.DataFrame) -> Panel:
+    """The case market as a detector sees it: log returns of the close, log volume, no features.
+
+    A stock is active where it traded and has a return; a return spans the stock's own gaps. Sessions are those dates on
+    which at least half of the listed stocks have a row.
+    """
+    days = sessions(FROM_DATA, rows)
+    wide = {name: rows.pivot_table(index="date", columns="ticker", values=name).reindex(days) for name in COLUMNS[2:]}
+    traded = wide["volume"].to_numpy() > 0
+    price = np.log(wide["close"].where(traded))
+    returns = (price - price.ffill().shift()).to_numpy()
+    with np.errstate(divide="ignore"):
+        log_volume = np.where(traded, np.log(wide["volume"].to_numpy()), np.nan)
+    active = traded & np.isfinite(returns)
+    n = active.shape[1]
+    return Panel(
+        sessions=days,
+        tickers=[str(t) for t in wide["close"].columns],
+        features=[],
+        x=np.zeros((*active.shape, 0), np.float32),
+        active=active,
+        returns=np.where(traded, returns, np.nan),
+        log_volume=log_volume,
+        sector=np.full(n, "all", object),
+        is_bank=np.zeros(n, bool),
+    )
+
+
+def longest_lived(panel: Panel, n: int, first: str = "") -> Panel:
+    """The n stocks with most active sessions, `first` in front if it is there, without features."""
+    order = np.argsort(-panel.active.sum(axis=0), kind="stable")
+    names = [panel.tickers[i] for i in order]
+    names = [first, *(t for t in names if t != first)] if first in names else names
+    places = [panel.tickers.index(t) for t in names[:n]]
+    by_stock = {name: getattr(panel, name)[:, places] for name in ("active", "returns", "log_volume")}
+    return replace(
+        panel,
+        tickers=names[:n],
+        features=[],
+        group=[],
+        x=np.zeros((len(panel.sessions), len(places), 0), np.float32),
+        sector=panel.sector[places],
+        is_bank=panel.is_bank[places],
+        prior=None,
+        stress=None,
+        benchmarks=pd.DataFrame(index=panel.sessions),
+        **by_stock,
+    )
+
+
+def training(panel: Panel) -> np.ndarray:
+    """Bool [S]: the first 60% of the sessions."""
+    return np.arange(len(panel.sessions)) < TRAIN_SHARE * len(panel.sessions)
+
+
+def circumstances(panel: Panel, flags: np.ndarray) -> pd.DataFrame:
+    """What else was so on flagged stock-days [S, N]: one row each, with the first circumstance that applies.
+
+    low volume (below the stock's median); market-wide (at least a third of the stocks flagged that day); price move
+    (|return| beyond 3 SDs of the stock's); after a closure (at least 5 days since the session before); volume alone.
+    volume_z, return_z : robust z of log volume, z of the return, over all of the stock's sessions: hindsight, for
+    reading.
+    """
+    median = np.nanmedian(panel.log_volume, axis=0)
+    volume_z = (panel.log_volume - median) / (1.4826 * np.nanmedian(np.abs(panel.log_volume - median), axis=0))
+    return_z = (panel.returns - np.nanmean(panel.returns, axis=0)) / np.nanstd(panel.returns, axis=0)
+    pause = np.r_[0, np.diff(panel.sessions.to_numpy("datetime64[D]")).astype(int)]
+    wide = flags.sum(axis=1) / np.maximum(panel.active.sum(axis=1), 1)
+    rows = []
+    for t, i in np.argwhere(flags):
+        tests = {
+            "low volume": volume_z[t, i] < 0,
+            "market-wide": wide[t] >= 1 / 3,
+            "price move": abs(return_z[t, i]) > 3,
+            "after a closure": pause[t] >= 5,
+        }
+        kind = next((name for name, holds in tests.items() if holds), "volume alone")
+        rows.append((panel.sessions[t], panel.tickers[i], volume_z[t, i], return_z[t, i], wide[t], int(pause[t]), kind))
+    columns = ["date", "ticker", "volume_z", "return_z", "share of stocks", "days since", "circumstance"]
+    return pd.DataFrame(rows, columns=columns)

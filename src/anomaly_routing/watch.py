@@ -1,0 +1,149 @@
+"""After each close: `python -m anomaly_routing.watch --prices FOLDER --model us100/intended`.
+
+Takes the sessions of the folder that it has not seen yet, one at a time, prints a line for each and appends alerts as
+JSON lines. What it remembers lies in the folder `--state`; a run that was killed goes on where it was, and no alert is
+lost or written twice. It says what is unusual by the standards of the past. It is not investment advice.
+
+`--model` names a market of this repository and a preset: its checkpoint and run in `reports/<market>`, its calendar,
+splits and selection of stocks in the market's params.yaml. The folder must hold the market's history from before its
+training on, since scaling and thresholds are computed from it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from anomaly_routing.data.sources import MarketData, load_folder
+from anomaly_routing.data.universe import GICS_SECTORS
+from anomaly_routing.errors import MarketDataError
+from anomaly_routing.files import write_json
+from anomaly_routing.model.errors import TrainingError
+from anomaly_routing.panel import Splits
+from anomaly_routing.paths import MarketPaths, repository
+from anomaly_routing.realtime.alerts import AlertLog, alerts_of, highest
+from anomaly_routing.realtime.monitor import Monitor, Report
+from anomaly_routing.realtime.prepare import METHODS, fit_methods, read_history, start_monitor, trained_model
+from anomaly_routing.realtime.sessions import replay
+
+ADVICE = "Unusual is not good or bad, and not a forecast: this is not investment advice."
+STATE, ALERTS, START = "state.npz", "alerts.jsonl", "start.json"
+
+
+def watch(
+    prices: Path, model: str, state: Path, *, methods: tuple[str, ...], root: Path, until: str = ""
+) -> list[Report]:
+    """Take in every session of the folder that the state has not seen; returns their reports.
+
+    until : stop after this session. Raises MarketDataError, TrainingError or FileNotFoundError; the state is then that
+    of the last session taken in.
+    """
+    name, _, preset = model.partition("/")
+    params = market_params(name, root)
+    market = load_folder(prices, **door(params))
+    for warning in market.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    monitor, mechanisms = prepared(market, params, preset or "intended", methods, root)
+    resume(monitor, market, state)
+    log, reports = AlertLog(state / ALERTS), []
+    waiting = [s for s in replay(market.prices, monitor.state.last) if not until or s.date <= pd.Timestamp(until)]
+    for session in waiting:
+        report = monitor.update(session)
+        new = log.append(alerts_of(report, monitor.gate.tickers, mechanisms))
+        monitor.save(state / STATE)
+        reports.append(report)
+        print(line(report, monitor.gate.tickers, len(new)), flush=True)
+    return reports
+
+
+def market_params(name: str, root: Path) -> dict[str, Any]:
+    """The parameters of a market of this repository."""
+    file = root / ("params.yaml" if name == "simulated" else f"markets/{name}/params.yaml")
+    if not file.exists():
+        raise FileNotFoundError(f"{file} is not there: name a market of this repository, such as us100/intended")
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def door(params: dict[str, Any]) -> dict[str, Any]:
+    """How the market's folder of prices is read."""
+    data = params["data"]
+    return {
+        "calendar": params["market"]["calendar"],
+        "select": data.get("select") or None,
+        "sectors": data.get("sectors") or GICS_SECTORS,
+    }
+
+
+def prepared(
+    market: MarketData, params: dict[str, Any], preset: str, methods: tuple[str, ...], root: Path
+) -> tuple[Monitor, list[str]]:
+    """A monitor that stands at the end of the validation split, and the names of the four mechanisms."""
+    splits, paths = Splits(**params["market"]["splits"]), MarketPaths(params["market"]["name"], root)
+    until = market.sessions[market.sessions <= pd.Timestamp(splits.val_end)]
+    if not len(until) or market.sessions[0] > pd.Timestamp(splits.first_session):
+        rule = f"the folder begins {market.sessions[0]:%Y-%m-%d}, the training on {splits.first_session}"
+        raise MarketDataError("prices", "-", rule, "bring the whole history: scaling and thresholds come from it")
+    history = read_history(market, splits, until[-1])
+    fitted = fit_methods([m for m in methods if m != "model"], history)
+    checkpoint = paths.checkpoints / f"{preset}.safetensors"
+    if "model" in methods:
+        fitted["model"] = trained_model(checkpoint, paths.reports / "runs" / "model", history)
+    named = f"{paths.name}/{checkpoint.name}"
+    return start_monitor(history, fitted, params["market"]["calendar"], named), list(dict.fromkeys(history.panel.group))
+
+
+def resume(monitor: Monitor, market: MarketData, state: Path) -> None:
+    """Take up the saved state, if there is one, and follow what has rescaled the past since then."""
+    file = state / STATE
+    if not file.exists():
+        state.mkdir(parents=True, exist_ok=True)
+        write_json(state / START, {"model": monitor.model, "note": ADVICE, "from": f"{monitor.state.last:%Y-%m-%d}"})
+        return
+    monitor.restore(file)
+    seen = market.prices[market.prices["date"] <= monitor.state.last]
+    if not len(seen) or market.sessions[-1] < monitor.state.last:
+        rule = f"the folder ends {market.sessions[-1]:%Y-%m-%d}, the state {monitor.state.last:%Y-%m-%d}"
+        raise MarketDataError("prices", "-", rule, "bring the newer prices")
+    for change in monitor.rebase(seen.groupby("ticker", as_index=False).last()):
+        print(f"rescaled after a dividend or split: {change}", file=sys.stderr)
+
+
+def line(report: Report, tickers: list[str], new_alerts: int) -> str:
+    """One session in one line: the levels of all methods, MPI and routing of the model, its highest stocks, flags."""
+    levels = " ".join(f"{name} L{v.level}{'!' if v.alarm else ' '}" for name, v in report.verdicts.items())
+    parts = [f"{report.date:%Y-%m-%d}", levels]
+    if model := report.verdicts.get("model"):
+        weights = model.routing[report.active].mean(axis=0)
+        parts += [f"MPI {model.mpi:.3f}", "routing " + " ".join(f"{w:.2f}" for w in weights)]
+        parts.append("top " + " ".join(highest(model, tickers, 3)))
+    parts += [f"alerts {new_alerts}"] * (new_alerts > 0) + [f"flags: {'; '.join(report.flags)}"] * bool(report.flags)
+    return " | ".join(parts)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog=ADVICE)
+    parser.add_argument("--prices", type=Path, required=True, help="folder with prices and universe, whole history")
+    parser.add_argument("--model", required=True, help="market and preset, such as us100/intended")
+    parser.add_argument("--state", type=Path, help="what it remembers; default: data/watch/<market>")
+    parser.add_argument("--methods", default=",".join(METHODS), help=f"with commas; default: {','.join(METHODS)}")
+    parser.add_argument("--until", default="", help="stop after this session")
+    args = parser.parse_args(argv)
+    methods = tuple(m for m in args.methods.split(",") if m)
+    if unknown := [m for m in methods if m not in METHODS]:
+        parser.error(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
+    root = repository()
+    state = args.state or root / "data" / "watch" / args.model.partition("/")[0]
+    print(ADVICE, flush=True)
+    try:
+        watch(args.prices, args.model, state, methods=methods, root=root, until=args.until)
+    except (MarketDataError, TrainingError, FileNotFoundError, ValueError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
