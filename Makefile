@@ -6,8 +6,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 export DVC_NO_ANALYTICS = 1
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce us100 market test lint bench peers readme prune fresh accept clean lock hooks
-.PHONY: help setup reproduce us100 market chapter test lint bench peers readme prune fresh lock hooks
+.PHONY: help setup reproduce us100 market chapter test lint bench peers readme prune fresh accept clean lock hooks
 
 help:  ## this list
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'

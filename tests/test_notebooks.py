@@ -35,6 +35,44 @@ SMALL = {
         "training": {"epochs": 2},
     },
     "ablations": {"tiers": ["quick"], "training": {"epochs": 2}},
+    "case_studies": {"cases": []},
+    "attribution": {
+        "plants": {"medium": 2, "strong": 2},
+        "twin_plants": 1,
+        "chapter_plants": 1,
+        "lesson_seeds": [201, 202],
+        "lesson_sessions": SESSIONS,
+        "choice_seeds": [101],
+        "choice_plants": 1,
+        "shrinkages": [2000],
+        "variants": [],
+        "detectors": ["l2_norm", "rolling_z"],
+        "steady_plants": 1,
+        "shap_plants": 1,
+    },
+    "value_at_risk": {
+        "out_of_sample": "2019-07-01",
+        "n_stocks": 2,
+        "seeds": [0],
+        "lstm": {"first_epochs": 2, "more_epochs": 1, "hidden": 4},
+        "replicates": 100,
+    },
+    "chapter": {
+        "stocks": 3,
+        "each": 5,
+        "epochs": 1,
+        "max_rows": 300,
+        "methods": [
+            "zscore",
+            "modified_zscore",
+            "iqr",
+            "isolation_forest",
+            "one_class_svm",
+            "lof",
+            "dense_autoencoder",
+        ],
+    },
+    "real_time": {"sessions": 30, "epochs": 1},
     "scorecard": {"replicates": 200},
 }
 BREAKS = {  # stage -> what is broken before the notebook's own imports
@@ -52,6 +90,18 @@ BREAKS = {  # stage -> what is broken before the notebook's own imports
     "m.Gate.temperature = lambda self, psi: 3 * old(self, psi)",
     "ablations": "import anomaly_routing.evaluation.readings as m\nold = m.quantile_cuts\n"
     "m.quantile_cuts = lambda *a, **k: old(*a, **k) - 1",
+    "case_studies": "import anomaly_routing.case_network as m\nold = m.scores\nm.scores = lambda *a: 0.9 * old(*a)",
+    "attribution": "import dataclasses, anomaly_routing.planting as m\nold = m.plant_and_recompute\n"
+    "def backwards(*a):\n    planted = old(*a)\n    return dataclasses.replace(planted, x=planted.x[::-1].copy())\n"
+    "m.plant_and_recompute = backwards",
+    "value_at_risk": "import anomaly_routing.risk.backtests as m\nold = m.violations\n"
+    "m.violations = lambda returns, var: ~old(returns, var)",
+    "chapter": "import anomaly_routing.evaluation.classification as m\nold = m.flags_against_labels\n"
+    "m.flags_against_labels = lambda a, b: (lambda f: f | {'f1': f['f1'] + 0.1})(old(a, b))",
+    "real_time": "import anomaly_routing.realtime.methods as m\nold = m.StreamingZScore.advance\n"
+    "def late(self, state, row):\n    now, reading = old(self, state, row)\n"
+    "    return now, reading._replace(raw=reading.raw * 1.001)\n"
+    "m.StreamingZScore.advance = late",
     "scorecard": "import anomaly_routing.scoreboard as m\nold = m.evaluate_daily\n"
     "m.evaluate_daily = lambda *a, **k: {p: r | {'hits': r['hits'] + 1} for p, r in old(*a, **k).items()}",
 }

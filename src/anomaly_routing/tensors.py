@@ -114,18 +114,7 @@ class Tensors:
         if norm not in ("train", "full_sample") or rule not in ("minmax", "rank"):
             raise ValueError(f"norm {norm!r}, rule {rule!r}: use train or full_sample, and minmax or rank")
         reference = self.stress[self.train if norm == "train" else self.scored]
-        asked = self.stress if values is None else values
-        out = np.zeros(asked.shape, np.float32)
-        for k, column in enumerate(asked.T):
-            known, defined = np.sort(reference[np.isfinite(reference[:, k]), k]), np.isfinite(column)
-            if not len(known):
-                raise ValueError(f"stress indicator {k + 1} is undefined on every sample that fixes its scale: {AGAIN}")
-            if rule == "rank":
-                out[defined, k] = np.searchsorted(known, column[defined], side="right") / len(known)
-            elif known[-1] > known[0]:  # an indicator that never moves says nothing: 0
-                out[defined, k] = np.clip((column[defined] - known[0]) / (known[-1] - known[0]), 0, 1)
-        return out
-        return normalised(self.stress, self.stress[self.train if norm == "train" else self.scored], rule)
+        return normalised(self.stress if values is None else values, reference, rule)
 
     @classmethod
     def from_panel(cls, panel: Panel, splits: Splits, market: str, data_hash: str, features_numerics: int) -> Tensors:
