@@ -118,7 +118,7 @@ def test_ranges_of_the_equations_against_the_torch_model():
     from anomaly_routing.model.dynamic_graph import Alpha, Sources
 
     psi = torch.linspace(0, 1, 101)
-    alpha = Alpha()(psi).detach().numpy()
+    alpha = Alpha("stress", 0.5)(psi).detach().numpy()
     assert forms.fusion_range(0.5, -0.5) == pytest.approx((alpha.min(), alpha.max()), abs=1e-6)
     base, slope = forms.fusion_through((0.2, 0.65), (0.78, 0.28))
     assert 1 / (1 + np.exp(-(base + slope * np.array([0.2, 0.78])))) == pytest.approx([0.65, 0.28])
