@@ -15,7 +15,7 @@ from anomaly_routing.realtime.alerts import NOTE, AlertLog
 from anomaly_routing.runs import read_run
 from tests.conftest import ROOT
 
-UNTIL, METHODS = "2022-03-31", ("zscore", "model")
+UNTIL, METHODS = "2022-05-06", ("zscore", "model")
 
 
 def alert(day: int, method: str = "model") -> dict:
