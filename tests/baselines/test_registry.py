@@ -82,6 +82,7 @@ def test_the_detectors_of_the_specification_are_all_there():
         "streaming": {"rolling_z"},
         "classical": {
             "pca_error", "knn1", "isolation_forest", "one_class_svm", "lof", "dense_autoencoder", "vae",
+            "sequence_autoencoder",
         },
         "full model": {"intended", "literal"},
     }  # fmt: skip
