@@ -137,7 +137,7 @@ class Reference(nn.Module):
         signal = torch.stack([features[:, own].abs().mean(-1) for own in self.columns], -1)
         peers = attention(z_final, gate.query, gate.key, gate.value, gate.out, GATE_HEADS)
         entry = torch.cat([z_final, peers, psi.expand(len(z_final), 1), m.category_norm(signal)], -1)  # [n, 517]
-        tau = gate.tau_b.abs() + 0.5 * (psi if gate.rule == "rising" else 1 - psi)
+        tau = gate.tau_b.abs() + 0.5 * (psi if gate.tau_rule == "rising" else 1 - psi)
         weights = torch.softmax((gate.mlp(entry) + gate.b_div) / tau, -1)
         latents, errors = [], []
         for k, (expert, own) in enumerate(zip(m.expert, self.columns, strict=True)):

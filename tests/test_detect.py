@@ -14,7 +14,16 @@ from anomaly_routing.evaluation.summary import over_seeds
 from anomaly_routing.features.panel import build_panel, compute_features, fit_scaler
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import MarketPaths
-from anomaly_routing.readme import END, START, TIMES_END, TIMES_START, headline, with_headline
+from anomaly_routing.readme import (
+    END,
+    START,
+    SUMMARY_END,
+    SUMMARY_START,
+    TIMES_END,
+    TIMES_START,
+    headline,
+    with_headline,
+)
 from anomaly_routing.runs import RunStore, read_meta, read_run
 from anomaly_routing.scoreboard import board, by_aggregation, collect, evaluate_runs
 from anomaly_routing.table1 import table1
@@ -249,7 +258,8 @@ def test_table_one_has_the_papers_rows_in_their_order_and_says_what_was_not_run(
 
 
 def test_a_readme_keeps_what_stands_outside_its_markers():
-    readme = f"before\n{START}\nold\n{END}\n{TIMES_START}\nolder\n{TIMES_END}\nafter"
+    summary = f"{SUMMARY_START}\noldest\n{SUMMARY_END}"
+    readme = f"before\n{summary}\n{START}\nold\n{END}\n{TIMES_START}\nolder\n{TIMES_END}\nafter"
     written = with_headline(readme, ROOT)
     assert written.startswith("before") and written.endswith("after") and "\nold\n" not in written
-    assert "\nolder\n" not in written and "make reproduce" in written
+    assert "\nolder\n" not in written and "\noldest\n" not in written and "make reproduce" in written

@@ -232,7 +232,8 @@ def _run(args: argparse.Namespace) -> dict[Task, str]:
     scratch = args.scratch or paths.interim / "unfinished"
     plan = Plan(file, listed, store.folder, scratch, tier, args.device, threads, deadline)
     every = tasks(catalogue, _chosen(args, catalogue), args.seeds or catalogue.seeds[tier])
-    stores = [store, *map(RunStore, args.known), RunStore(paths.runs("model"))]
+    known = [*args.known, *filter(Path.is_dir, [paths.runs("model")])]
+    stores = [store, *map(RunStore, known)]
     pending = lacking(every, catalogue, tensors, tier, stores)
     there = set(store.folder.glob("[!.]*.npz"))
     after = partial(export, store.folder, args.out, there) if args.out else lambda: None
