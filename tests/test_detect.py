@@ -113,7 +113,7 @@ def test_prices_cannot_be_read_back_from_stored_runs(panel, tmp_path):
     vix = pd.Series(20 * np.exp(0.05 * np.cumsum(rng.standard_normal(len(panel.sessions)))), index=panel.sessions)
     whole = type(panel)(**{**panel.__dict__, "benchmarks": pd.DataFrame({"^VIX": vix})})
     everything = plan(whole, [0], {"epochs": 1, "max_rows": 300, "n_estimators": 10})
-    keys = run_all(whole, SPLITS, RunStore(tmp_path), everything, "m", "hash", "quick")
+    keys = run_all(whole, SPLITS, RunStore(tmp_path), everything, "m", "hash", "quick", keep_stocks=True)
     raw = np.abs(whole.returns)
     for key in keys:
         run = RunStore(tmp_path).load(key)
@@ -141,7 +141,7 @@ def test_no_causal_run_sees_past_the_training_span(panel, tmp_path):
     stores = [RunStore(tmp_path / name) for name in ("before", "after")]
     moved = {}
     for store, version in zip(stores, (panel, changed), strict=True):
-        run_all(version, SPLITS, store, everything, "m", "hash", "quick")
+        run_all(version, SPLITS, store, everything, "m", "hash", "quick", keep_stocks=True)
     for first, second in zip(*(s.current() for s in stores), strict=True):
         key = read_meta(first)["key"]
         a, b = (read_run(path).daily["mean"].loc[: SPLITS.train_end] for path in (first, second))

@@ -56,7 +56,7 @@ def test_everything_that_is_asked_for_is_locked():
 
 def test_the_repository_stays_small():
     sizes = {path: path.stat().st_size for path in tracked()}
-    assert sum(sizes.values()) < 40 * 2**20
+    assert sum(sizes.values()) < 40e6
     assert [str(p) for p, size in sizes.items() if size > 5e6] == []
     runs = [p for p in sizes if p.suffix == ".npz" and "runs" in p.parts]
     assert all(sizes[p] <= 600_000 for p in runs)

@@ -97,9 +97,13 @@ def plan(panel: Panel, seeds: Iterable[int], params: dict[str, Any], stage: str 
 
 
 def run_all(
-    panel: Panel, splits: Splits, store: RunStore, planned: pd.DataFrame, market: str, data_hash: str, tier: str
-) -> list[RunKey]:
-    """Make every planned run that the store lacks; each is saved when it is finished. Returns all keys."""
+    panel: Panel, splits: Splits, store: RunStore, planned: pd.DataFrame, market: str, data_hash: str, tier: str,
+    keep_stocks: bool = False,
+) -> list[RunKey]:  # fmt: skip
+    """Make every planned run that the store lacks; each is saved when it is finished. Returns all keys.
+
+    With `keep_stocks` a method's first seed keeps single stocks' scores, some 130 kB of 100 stocks and three years.
+    """
     train, entries, keys = splits.train(panel.sessions), detectors(), []
     todo = planned[planned["reason"] == ""]
     for job in tqdm(todo.itertuples(), total=len(todo), desc="detectors", unit="run"):
@@ -123,9 +127,8 @@ def run_all(
             "seconds": round(time.perf_counter() - started, 2),
             "flagged": flagged_shares(score, panel, splits, getattr(detector, "flag_threshold", None)),
         }
-        # small enough for git, and no way back to the prices
-        keep_stocks = job.seed == planned["seed"].iloc[0] and not entry.reveals
-        run = as_run(score, panel, splits, info, keep_stocks, daily_as_ranks=entry.reveals == "market")
+        stocks = keep_stocks and job.seed == planned["seed"].iloc[0] and not entry.reveals  # no way back to the prices
+        run = as_run(score, panel, splits, info, stocks, daily_as_ranks=entry.reveals == "market")
         store.save(key, run)
     store.mark_current(keys)
     return keys
