@@ -32,7 +32,14 @@ from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.network import Network
 from anomaly_routing.model.outcome import Outcome, learned_graphs, outcome
 from anomaly_routing.model.pressure_index import COMPONENTS, alert_cuts, alert_levels, market_weights
-from anomaly_routing.model.training import STOP_RULES, TrainingConfig, choose_device, fit, make_training
+from anomaly_routing.model.training import (
+    STOP_RULES,
+    TrainingConfig,
+    choose_device,
+    fit,
+    make_training,
+    memory_explained,
+)
 from anomaly_routing.packing import device_name, kept_sessions, shortened
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import Run, RunKey, RunStore
@@ -141,7 +148,8 @@ def train_one(
     outcomes = {}
     for rule in reversed(STOP_RULES):  # the tail's weights stay in the network
         net.load_state_dict(rounded(fitted.weights[rule]))
-        outcomes[rule] = outcome(net, tensors, chosen, training)
+        with memory_explained(tensors, training, chosen):
+            outcomes[rule] = outcome(net, tensors, chosen, training)
     info = _info(job, net, fitted, outcomes, training) | {
         "tier": tier,
         "device": device_name(chosen),

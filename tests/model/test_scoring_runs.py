@@ -392,6 +392,18 @@ def test_a_stored_run_is_not_trained_again_and_another_meaning_is_another_run(st
     assert len(digests | {key.digest}) == 7
 
 
+def test_memory_that_runs_out_in_scoring_costs_no_training(tensors, tmp_path, monkeypatch):
+    store, options = RunStore(tmp_path / "runs"), {"device": "cpu", "tier": "quick", "keep": None}
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "outcome", lambda *args: torch.empty(2**50))  # four petabytes
+        with pytest.raises(TrainingError, match=r"out of memory on cpu with 7 stocks.*lower memory_gib \(4\.0\)"):
+            train_one(tensors, job(), store, scratch=tmp_path / "scratch", **options)
+    assert not list(store.folder.glob("*.npz"))
+    monkeypatch.setattr(training, "train_epoch", None)  # every epoch was kept
+    thrifty = replace(job(), training=job().training | {"memory_gib": 1.0})
+    assert train_one(tensors, thrifty, store, scratch=tmp_path / "scratch", **options) in store
+
+
 def test_a_run_is_never_stored_before_its_checkpoint(tensors, tmp_path, monkeypatch):
     """A kill between the two writes must not leave a run that is never made again and a checkpoint that is missing."""
     keep, store = replace(KEEP, checkpoint=tmp_path / "net.safetensors"), RunStore(tmp_path / "runs")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,8 +65,12 @@ class TrainingConfig:
             raise ValueError(f"matmul is {self.matmul!r}; it can be {', '.join(MATMUL)}")
 
     def identity(self) -> dict[str, Any]:
-        """What tells two trainings apart: all keys, `scalar_speed` only where it is not 1 (see `ModelConfig`)."""
-        return {k: v for k, v in asdict(self).items() if k != "scalar_speed" or v != 1}
+        """What tells two trainings apart: all keys, `scalar_speed` only where it is not 1 (see `ModelConfig`).
+
+        `memory_gib` tells none apart: like the device it moves rounding alone, and a training may go on with less.
+        """
+        known = asdict(self) | {"memory_gib": TrainingConfig.memory_gib}
+        return {k: v for k, v in known.items() if k != "scalar_speed" or v != 1}
 
 
 def make_training(**settings: Any) -> TrainingConfig:
@@ -281,14 +286,11 @@ def fit(
             if _exhausted(done, config, rules):
                 break
             started = time.perf_counter()
-            try:
+            with memory_explained(tensors, config, device):
                 order = chunks(fitted_on, size, seed, epoch)
                 line = {"epoch": epoch} | train_epoch(net, optimiser, data, order, config, clock)
                 for rule in rules:
                     line[rule], diagnostics = reconstruction(net, data, tail if rule == "tail" else data.val, config)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                _explain_memory(error, tensors, config, device)
-                raise
             _refuse_nan(line, config, state_file)
             line |= {"steps": len(order), "seconds": time.perf_counter() - started} | diagnostics | clock.read()
             done.history.append(plain(line))
@@ -331,9 +333,14 @@ def _refuse_nan(line: dict[str, Any], config: TrainingConfig, state_file: Path |
         )
 
 
-def _explain_memory(error: Exception, tensors: Tensors, config: TrainingConfig, device: torch.device) -> None:
-    """Raise TrainingError if memory ran out."""
-    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+@contextmanager
+def memory_explained(tensors: Tensors, config: TrainingConfig, device: torch.device) -> Iterator[None]:
+    """Lack of memory inside becomes a TrainingError that names what to lower."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
         raise TrainingError(
             f"out of memory on {device} with {len(tensors.tickers)} stocks and batches of {config.batch_sessions} "
             f"sessions: lower memory_gib ({config.memory_gib}), then batch_sessions"
