@@ -119,7 +119,7 @@ def train_one(
     device: str = "auto",
     tier: str,
     scratch: Path,
-    keep: Keep | None,
+    keep: Keep | None = None,
     pack: Callable[[Run], Run] | None = None,
 ) -> RunKey:
     """Train, score and store one run, unless it is there.
