@@ -41,7 +41,7 @@ from benchmarks import model as full_model  # noqa: E402
 from benchmarks.model_table import paper_values, table  # noqa: E402
 from tests.oracles.feature_oracle import Oracle  # noqa: E402
 
-STAGES = ("data", "features", "baselines", "deep_baselines", "model", "chapter", "real_time", "scorecard")
+STAGES = tuple(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
 MEASURED = ROOT / "benchmarks" / "measured.json"
 US100 = ROOT / "data" / "interim" / "us100" / "tensors.npz"
 NOT_RUN = "not run"

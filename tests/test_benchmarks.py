@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from anomaly_routing.model.checkpoints import load_checkpoint
 from anomaly_routing.model.network import MODULES, build_model
 from anomaly_routing.model.training import Batch, loss_terms
+from anomaly_routing.readme import model_times
 from anomaly_routing.runs import RunStore, read_run
 from benchmarks import costs, gpu_session
 from benchmarks.model import Plan, growth, measure, random_tensors
@@ -131,6 +132,17 @@ def test_the_table_puts_the_paper_beside(record):
     text = table(record, paper_values())
     assert "paper: 51.8" in text and "paper: 3-4" in text and "paper: 1280000" in text
     assert "paper" not in table(record)
+
+
+def test_the_readme_s_lines_are_those_of_the_measurement(record):
+    said = model_times({"cpu": record, "gpu": "not run", "paper": paper_values()})
+    assert said["the same on a GPU"] == "not run"
+    assert said["its modules 1 to 4, % of the time"].endswith("the paper: 17.6, 51.8, 21.1, 9.5")
+    steps = [float(value) for value in said["its training step at 3, 4, 5 stocks"].split(" s,")[0].split(", ")]
+    assert steps == pytest.approx([part["step_seconds"] for part in record["sizes"].values()], rel=0.05)
+    elsewhere = record | {"device": "a card", "epoch": record["epoch"] | {"training_seconds": 0.25}}
+    there = model_times({"cpu": record, "gpu": elsewhere, "paper": paper_values()})
+    assert there["the same on a GPU"] == "a card: 0.25 s"
 
 
 def test_growth_is_the_exponent():

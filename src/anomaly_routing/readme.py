@@ -6,6 +6,7 @@ test fails when the README and the reports disagree. The model card and the chec
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,30 @@ def times(measured: dict[str, Any], root: Path) -> str:
         "a stock-session at 100, 400, 1,600 stocks": ", ".join(f"{v:.0f}" for v in per_cell) + " microseconds",
         "one method under both protocols": f"{ratios['evaluate_two_channels_seconds']:.2f} s",
     }
+    facts |= model_times(measured["model"]) if "model" in measured else {}
     lines += [f"| {what} | {value} |" for what, value in facts.items()]
     return "\n".join(lines)
+
+
+def model_times(measured: dict[str, Any]) -> dict[str, str]:
+    """What the full model costs beside a plain reference and beside the paper's Table 5, on a CPU and on a GPU."""
+    cpu, gpu, paper = (measured[name] for name in ("cpu", "gpu", "paper"))
+    sizes, shares = cpu["sizes"], cpu["epoch"]["module_share_percent"]
+    step, memory = ([part[name] for part in sizes.values()] for name in ("step_seconds", "peak_gib"))
+    one = f"{cpu['epoch']['training_seconds']:.0f} s; a plain reference {cpu['reference_over_ours']:.1f} times as long"
+    whole = "not run" if gpu == "not run" else f"{gpu['device']}: {gpu['epoch']['training_seconds']:.2g} s"
+    return {
+        "an epoch of the full model, 100 stocks": f"{one}; the paper, on an A100: {paper['epoch_seconds']:g} s",
+        "the same on a GPU": whole,
+        "its modules 1 to 4, % of the time": f"{_listed(shares.values(), '.0f')}; the paper: "
+        f"{_listed((paper['module_share_percent'][name] for name in shares), 'g')}",
+        f"its training step at {_listed(sizes, '')} stocks": f"{_listed(step, '.2g')} s, {_listed(memory, '.1f')} GiB; "
+        f"exponent of growth {cpu['growth']['step_seconds']['all']:.2f}",
+    }
+
+
+def _listed(values: Iterable[Any], form: str) -> str:
+    return ", ".join(format(value, form) for value in values)
 
 
 def attribution(graded: dict[str, Any]) -> str:
