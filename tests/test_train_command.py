@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from anomaly_routing import train
 from anomaly_routing.baselines.registry import detectors
+from anomaly_routing.model.training import TrainingConfig
 from anomaly_routing.runs import MAX_BYTES, RunStore, read_meta, read_run
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.train import Job, expand, main
@@ -57,7 +58,7 @@ def files(folder: Path) -> list[str]:
 
 def timeless(meta: dict) -> dict:
     """Key and info of a run without what depends on the clock."""
-    info = {k: v for k, v in meta["info"].items() if k not in ("seconds", "seconds_in_all")}
+    info = {k: v for k, v in meta["info"].items() if k not in ("seconds", "seconds_of_scoring")}
     info["history"] = [{k: v for k, v in line.items() if "seconds" not in k} for line in info["history"]]
     return {"key": meta["key"], "info": info}
 
@@ -271,7 +272,9 @@ def test_settings_and_method_reach_the_run(tensor_file, tmp_path):
     meta = read_meta(path)
     assert meta["key"]["config"]["model"]["gamma1"] == 0.5 and meta["key"]["config"]["model"]["topk_rule"] == "soft"
     training = meta["key"]["config"]["training"]
-    assert (training["patience"], training["memory_gib"], training["epochs"]) == (2, 1, 1)
+    assert (training["patience"], training["epochs"]) == (2, 1)
+    assert training["memory_gib"] == TrainingConfig.memory_gib  # of the machine, so not of the key
+    assert meta["info"]["tier"] == "quick"
     assert meta["info"]["lookahead"] and meta["info"]["title"] == "Full model, printed equations, other"
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from anomaly_routing.files import replacing
 from anomaly_routing.panel import Panel, Splits
 
+LARGEST = 1e6  # of a scaled feature: the network multiplies the rows of inactive stocks by zero, not by infinity
 AGAIN = "run the features stage again"
 
 
@@ -32,7 +33,7 @@ class Tensors:
     data_hash, features_numerics : what `x` was computed from, and the version of the arithmetic; parts of a run's key.
 
     Raises ValueError naming the field and the remedy: a wrong shape, sessions out of order or doubled, a value of x
-    that is not finite, a split without a sample, a sample without an active stock.
+    that is not finite or beyond 1e6, a split without a sample, a sample without an active stock.
     """
 
     market: str
@@ -55,8 +56,8 @@ class Tensors:
         self._check_shapes()
         if not (self.sessions.is_monotonic_increasing and self.sessions.is_unique):
             raise ValueError(f"sessions are not in order, each once: sort the prices, drop doubled dates, {AGAIN}")
-        if not np.isfinite(self.x).all():
-            t, i, f = np.argwhere(~np.isfinite(self.x))[0]
+        if not (usable := np.abs(self.x) <= LARGEST).all():  # NaN is not
+            t, i, f = np.argwhere(~usable)[0]
             where = f"{self.features[f]} of {self.tickers[i]} on {self.sessions[t]:%Y-%m-%d}"
             raise ValueError(f"x is {self.x[t, i, f]}, first in {where}: scale the features (Scaler.transform)")
         for part in ("train", "val", "test"):

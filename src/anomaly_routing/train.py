@@ -26,7 +26,7 @@ import torch
 
 from anomaly_routing.evaluation.aggregate import daily_statistic
 from anomaly_routing.model.allocator import tune_allocator
-from anomaly_routing.model.checkpoints import Fitted, rounded, save_checkpoint
+from anomaly_routing.model.checkpoints import Fitted, load_checkpoint, rounded, save_checkpoint
 from anomaly_routing.model.config import PRESETS, make_config
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.network import Network
@@ -42,7 +42,7 @@ from anomaly_routing.model.training import (
 )
 from anomaly_routing.packing import device_name, kept_sessions, shortened
 from anomaly_routing.paths import MarketPaths
-from anomaly_routing.runs import Run, RunKey, RunStore
+from anomaly_routing.runs import EXTRA, Run, RunKey, RunStore
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.train_baseline import baseline_key, train_baseline, trainable
 
@@ -124,8 +124,9 @@ def train_one(
 ) -> RunKey:
     """Train, score and store one run, unless it is there.
 
-    scratch : folder for the state of an unfinished training. keep : None keeps daily series alone. pack : of a sweep,
-    what becomes of the run before it is stored; such a training shows no progress of its own.
+    scratch : folder for the state of an unfinished training. keep : None keeps daily series alone; a stored run of the
+    model that lacks what is to be kept is trained again. pack : of a sweep, what becomes of the run before it is
+    stored; such a training shows no progress of its own.
     """
     key = job.key(tensors)
     if job.method not in PRESETS:
@@ -135,7 +136,7 @@ def train_one(
             device=device, tier=tier, keep_stocks=keep is not None, label=job.name,
         )  # fmt: skip
     state = scratch / f"{Path(key.filename).stem}.safetensors"
-    if key in store:
+    if key in store and (keep is None or _has(store.path(key), keep)):
         _tidy(state, store)
         return key
     chosen = choose_device(device)
@@ -143,9 +144,8 @@ def train_one(
     torch.manual_seed(job.seed)
     net = Network(len(tensors.features), tensors.categories, make_config(job.method, **job.overrides))
     training = make_training(**job.training)
-    started = time.perf_counter()
     fitted = fit(net, tensors, training, job.seed, chosen, state, "" if pack else job.name)
-    outcomes = {}
+    outcomes, started = {}, time.perf_counter()
     for rule in reversed(STOP_RULES):  # the tail's weights stay in the network
         net.load_state_dict(rounded(fitted.weights[rule]))
         with memory_explained(tensors, training, chosen):
@@ -156,7 +156,7 @@ def train_one(
         "machine": platform.machine(),
         "torch": torch.__version__,
         "seconds": round(sum(line["seconds"] for line in fitted.history), 1),
-        "seconds_in_all": round(time.perf_counter() - started, 1),
+        "seconds_of_scoring": round(time.perf_counter() - started, 1),
     }
     extras = {} if keep is None else _extras(net, tensors, outcomes["tail"], keep, chosen)
     if keep is not None and keep.checkpoint:  # before the run: a run that is stored is not made again
@@ -165,6 +165,15 @@ def train_one(
     store.save(key, pack(run) if pack else run)
     _tidy(state, store)
     return key
+
+
+def _has(path: Path, keep: Keep) -> bool:
+    """The stored run keeps single sessions, and the checkpoint is there and of this run."""
+    with np.load(path) as arrays:
+        kept = f"{EXTRA}routing" in arrays
+    if not keep.checkpoint:
+        return kept
+    return kept and keep.checkpoint.exists() and load_checkpoint(keep.checkpoint)[1]["run"] == path.name
 
 
 def _tidy(state: Path, store: RunStore) -> None:
@@ -272,7 +281,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--epochs", type=int, help="cap; default: the method's own")
-    parser.add_argument("--tier", default="gpu", help="recorded with the run")
+    parser.add_argument("--tier", help="recorded with the run; default: gpu on a GPU, else cpu")
     parser.add_argument("--tensors", type=Path, help="default: data/interim/<market>/tensors.npz")
     parser.add_argument("--out", type=Path, help="run store; default: reports/<market>/runs/<stage of the method>")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -287,7 +296,8 @@ def main(argv: list[str] | None = None) -> None:
         job = Job(args.method, args.variant, args.seed, dict(map(_setting, args.set)), settings)
         store = RunStore(args.out or paths.runs("model" if args.method in PRESETS else "deep_baselines"))
         scratch = (args.out or paths.interim) / "unfinished"
-        key = train_one(tensors, job, store, device=args.device, tier=args.tier, scratch=scratch, keep=None)
+        tier = args.tier or ("gpu" if choose_device(args.device).type == "cuda" else "cpu")
+        key = train_one(tensors, job, store, device=args.device, tier=tier, scratch=scratch)
         print(store.path(key))
     except (TrainingError, ValueError, OSError) as error:
         sys.exit(str(error))

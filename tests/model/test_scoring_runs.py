@@ -404,6 +404,24 @@ def test_memory_that_runs_out_in_scoring_costs_no_training(tensors, tmp_path, mo
     assert train_one(tensors, thrifty, store, scratch=tmp_path / "scratch", **options) in store
 
 
+def test_a_stored_run_that_lacks_what_is_to_be_kept_is_made_again(tensors, tmp_path, monkeypatch):
+    """As after `python -m anomaly_routing.train --seed 0`, which keeps daily series alone."""
+    keep, store = replace(KEEP, checkpoint=tmp_path / "net.safetensors"), RunStore(tmp_path / "runs")
+    options = {"device": "cpu", "tier": "quick", "scratch": tmp_path / "scratch"}
+    key = train_one(tensors, job(), store, **options)
+    daily = store.load(key).daily
+    assert train_one(tensors, job(), store, keep=keep, **options) == key
+    run = store.load(key)
+    assert load_checkpoint(keep.checkpoint)[1]["run"] == key.filename and len(run.extras["days"]) == len(keep.days)
+    pd.testing.assert_frame_equal(run.daily.loc[daily.index], daily)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "fit", None)
+        assert train_one(tensors, job(), store, keep=keep, **options) == key
+    keep.checkpoint.unlink()
+    train_one(tensors, job(), store, keep=keep, **options)
+    assert load_checkpoint(keep.checkpoint)[1]["run"] == key.filename
+
+
 def test_a_run_is_never_stored_before_its_checkpoint(tensors, tmp_path, monkeypatch):
     """A kill between the two writes must not leave a run that is never made again and a checkpoint that is missing."""
     keep, store = replace(KEEP, checkpoint=tmp_path / "net.safetensors"), RunStore(tmp_path / "runs")

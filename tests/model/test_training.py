@@ -397,6 +397,20 @@ def test_a_training_stops_when_both_rules_have_waited(tensors, monkeypatch):
         assert_equal_weights(net.state_dict(), done.weights[rule])
 
 
+def test_a_rule_that_has_stopped_is_not_woken_by_a_later_low(tensors, monkeypatch):
+    """One training serves both rules: the weights of each are those of a training that this rule alone had ended."""
+    tail = [5.0, 4.0, 4.1, 4.2, 4.3, 1.0, 0.5, 0.4]  # stopped after epoch 4; then a new low, too late
+    val = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0]
+    config = replace(QUICK, epochs=len(tail), patience=3)
+    scripted(monkeypatch, tail, val)
+    _, done = trained(tensors, config)
+    assert done.best == {"tail": {"loss": 4.0, "epoch": 1}, "val": {"loss": 2.0, "epoch": 7}}
+    scripted(monkeypatch, tail, [])
+    _, alone = trained(tensors, config, rules=("tail",))
+    assert alone.best["tail"] == done.best["tail"] and len(alone.history) == 5
+    assert_equal_weights(alone.weights["tail"], done.weights["tail"])
+
+
 def test_the_cap_and_a_single_rule(tensors, monkeypatch):
     falling = [float(v) for v in range(20, 0, -1)]
     scripted(monkeypatch, falling, falling)

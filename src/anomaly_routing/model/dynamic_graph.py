@@ -189,7 +189,7 @@ class GraphModule(nn.Module):
         return self.sources(psi) * psi.new_tensor([1.0, 1.0, float(self.config.use_prior)])
 
     def similarity(self, z: Tensor, context: Tensor, known: Tensor, between: Tensor, weights: Tensor) -> Tensor:
-        """L [B, N, N]: the three sources, gated by the edge network (equations 33-37); or the first one alone."""
+        """L [B, N, N]: the three sources, gated by the edge network (equations 5, 33-37); or the first one alone."""
         if self.config.sources == "temporal":
             return cosine(z) * between
         w_temp, w_ctx, w_prior = weights[:, :, None, None].unbind(1)
@@ -198,7 +198,7 @@ class GraphModule(nn.Module):
         return (mixed * torch.sigmoid(edge) + EDGE_BONUS * edge + PRIOR_BONUS * known) * between
 
     def sparsify(self, similarity: Tensor, active: Tensor, between: Tensor) -> Tensor:
-        """A_learned [B, N, N] from L (equation 38, A47); rows of inactive stocks are 0."""
+        """A_learned [B, N, N] from L (equations 6, 38; A47); rows of inactive stocks are 0."""
         candidates = similarity.detach().masked_fill(~between, -torch.inf)
         k = min(self.config.top_k, similarity.shape[1] - 1)
         ranked = candidates.topk(k, dim=-1).values if k else candidates  # fewer than k others: the weakest of them

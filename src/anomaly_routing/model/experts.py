@@ -75,7 +75,7 @@ class Expert(nn.Module):
 
 
 class Gate(nn.Module):
-    """Routing weights from the stock, its peers, the market's stress and the categories' signals (equations 43-46)."""
+    """Routing weights from the stock, its peers, market stress and the categories' signals (equations 11, 43-46)."""
 
     def __init__(self, width: int, n_experts: int, config: ModelConfig) -> None:
         super().__init__()

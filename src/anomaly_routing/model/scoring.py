@@ -53,7 +53,7 @@ def score_statistics(error: np.ndarray, active: np.ndarray, rows: np.ndarray) ->
 
 
 def scores(error: np.ndarray, active: np.ndarray, mu: float, sigma: float) -> np.ndarray:
-    """s = sigmoid(2 (E - mu_e) / sigma_e) in [0, 1], NaN where inactive; [S, N] (equation 53)."""
+    """s = sigmoid(2 (E - mu_e) / sigma_e) in [0, 1], NaN where inactive; [S, N] (equations 15, 53)."""
     z = (np.asarray(error, dtype=np.float64) - mu) / (sigma + EPS)
     return np.where(active, 0.5 * (1 + np.tanh(STEEPNESS * z / 2)), np.nan)  # the logistic function, without overflow
 
