@@ -60,6 +60,7 @@ SMALL = {
     "chapter": {
         "stocks": 3,
         "each": 5,
+        "draws": 2,
         "epochs": 1,
         "max_rows": 300,
         "methods": [

@@ -11,8 +11,9 @@ import pytest
 from anomaly_routing.claims import load_claims
 from anomaly_routing.errors import MarketDataError
 from anomaly_routing.ledger import build
+from anomaly_routing.ledger.intervals import t_interval
 from anomaly_routing.ledger.registry import decider_of, deciders, without_claim, without_decider
-from anomaly_routing.ledger.sources import PAPER_MARKET, Sources, t_interval
+from anomaly_routing.ledger.sources import PAPER_MARKET, Sources
 from anomaly_routing.ledger.verdict import NOT_RUN, NOT_TESTABLE, REFUTED, NotRun
 from anomaly_routing.paths import MarketPaths
 from tests.conftest import ROOT

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from scipy.stats import t
 
 from anomaly_routing.claims import Claim, load_claims
 from anomaly_routing.evaluation.events import load_events
 from anomaly_routing.files import read_json
+from anomaly_routing.ledger.answers import read_answers
+from anomaly_routing.ledger.intervals import t_interval
 from anomaly_routing.ledger.verdict import Finding, NotRun
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import MarketPaths
@@ -32,8 +33,6 @@ WRITTEN_BY = {
     "tables/scorecard/aggregations.csv": "scorecard",
     "tables/baselines/chapter_snippets.csv": "baselines",
 }
-# Any stage may decide claims itself: tables/<stage>/claims.csv with these columns (id and value or holds at least).
-ANSWERS = ("id", "value", "holds", "by", "low", "high", "part", "n_seeds", "tier", "protocol", "chance_p", "note")
 
 
 @dataclass(frozen=True)
@@ -159,17 +158,7 @@ class Sources:
         """What the stages decided themselves, from `tables/<stage>/claims.csv`."""
         found: dict[str, Finding] = {}
         for path in sorted((self.paths.reports / "tables").glob("*/claims.csv")):
-            rows = pd.read_csv(path, dtype={"id": str, "tier": str, "note": str, "protocol": str, "by": str})
-            if unknown := sorted(set(rows.columns) - set(ANSWERS)):
-                raise ValueError(f"{path}: unknown columns {', '.join(unknown)}; there are {', '.join(ANSWERS)}")
-            for row in rows.to_dict("records"):
-                known = {k: v for k, v in row.items() if k != "id" and not pd.isna(v)}
-                holds = known.pop("holds", None)
-                value = known.pop("value", None) if holds is None else str(holds).lower() in ("true", "1", "1.0")
-                if "n_seeds" in known:
-                    known["n_seeds"] = int(known["n_seeds"])
-                if value is not None:
-                    found[row["id"]] = Finding(value, **known)
+            found |= read_answers(path)
         return found
 
     def answer(self, claim: Claim, stage: str) -> Finding:
@@ -177,12 +166,3 @@ class Sources:
         if claim.id not in self.answers:
             raise self.not_run(stage, f"no line in tables/{stage}/claims.csv")
         return self.answers[claim.id]
-
-
-def t_interval(values: np.ndarray) -> tuple[float | None, float | None]:
-    """95% interval of a mean over seeds; (None, None) for fewer than two."""
-    n = len(values)
-    if n < 2:
-        return None, None
-    half = t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    return float(values.mean() - half), float(values.mean() + half)

@@ -140,6 +140,11 @@ def squared_error(realised: np.ndarray, forecast: np.ndarray) -> np.ndarray:
     return (np.asarray(realised) - np.asarray(forecast)) ** 2
 
 
+def squared_log_error(realised: np.ndarray, forecast: np.ndarray) -> np.ndarray:
+    """(ln RV - ln f)^2, [n], without a unit: what the LSTM is trained on."""
+    return (np.log(realised) - np.log(forecast)) ** 2
+
+
 # --- comparisons ------------------------------------------------------------------------------------------------------
 class Difference(NamedTuple):
     """Mean loss difference, its 95% interval, the statistic (asymptotically normal) and its two-sided p."""

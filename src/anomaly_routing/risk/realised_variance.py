@@ -129,3 +129,20 @@ def market_assets(prices: pd.DataFrame, n_stocks: int) -> list[Asset]:
     """The equal-weight index of all stocks, then `choose_stocks`; all on the same sessions."""
     index = index_asset(prices)
     return [index, *(stock_asset(prices, ticker) for ticker in choose_stocks(prices, n_stocks))]
+
+
+def autocorrelation(series: np.ndarray, lags: np.ndarray) -> np.ndarray:
+    """Sample autocorrelation of a series [S] at each lag (sessions, at least 1), [len(lags)]."""
+    x = series - series.mean()
+    return np.array([x[k:] @ x[:-k] / (x @ x) for k in lags])
+
+
+def memory(assets: list[Asset], lags: np.ndarray) -> pd.DataFrame:
+    """Autocorrelation at each lag, mean over the assets: one column for ln RV, |return| and return; index = lags."""
+    measures = {
+        "ln RV": lambda a: np.log(a.variance),
+        "|return|": lambda a: np.abs(a.returns),
+        "return": lambda a: a.returns,
+    }
+    columns = {text: np.mean([autocorrelation(of(a), lags) for a in assets], axis=0) for text, of in measures.items()}
+    return pd.DataFrame(columns, index=lags)

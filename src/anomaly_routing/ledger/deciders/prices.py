@@ -13,6 +13,7 @@ from anomaly_routing.evaluation.detection import AFTERMATH
 from anomaly_routing.features.rolling import WINDOW
 from anomaly_routing.ledger.deciders.cases import BASELINE, CRISIS
 from anomaly_routing.ledger.deciders.training import near_events
+from anomaly_routing.ledger.intervals import over_stocks
 from anomaly_routing.ledger.registry import decides, table
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import Finding
@@ -195,13 +196,6 @@ def per_stock(sources: Sources, what: str) -> list[np.ndarray]:
     market: Any = sources.tensors
     values = getattr(market, what)
     return [values[np.isfinite(values[:, i]), i].astype(float) for i in range(values.shape[1])]
-
-
-def over_stocks(values: list[float]) -> tuple[float, float, float]:
-    """Mean over stocks with the interval of a bootstrap that draws stocks."""
-    rng, v = np.random.default_rng(0), np.asarray(values)
-    draws = v[rng.integers(0, len(v), (DRAWS, len(v)))].mean(axis=1)
-    return float(v.mean()), float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))
 
 
 @decides("Z002.cl.heavy", stage="features", only_real=False)
