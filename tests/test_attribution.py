@@ -10,13 +10,16 @@ import pytest
 import torch
 
 from anomaly_routing import attribution as a
+from anomaly_routing import attribution_claims, metric_claims
+from anomaly_routing.attribution_claims import consensus_answer, day_variance, explained_days, shap_answer, shap_by_day
 from anomaly_routing.attribution_variants import disturbed, graded_variant
-from anomaly_routing.baselines.registry import detectors
+from anomaly_routing.baselines.registry import create, detectors
 from anomaly_routing.data.draw_plants import draw_plants
 from anomaly_routing.data.plants import MECHANISMS, PAPER, SETS, alter
 from anomaly_routing.data.simulate import default_splits
 from anomaly_routing.data.simulate_events import MECHANISMS as SIMULATED
 from anomaly_routing.features.panel import build_panel, compute_features
+from anomaly_routing.metric_claims import NOISE, labelled_series, metric_answers, metric_grades, noisy
 from anomaly_routing.model.config import make_config
 from anomaly_routing.model.network import Network
 from anomaly_routing.model.training import Data
@@ -198,3 +201,107 @@ def test_a_gate_taught_elsewhere_names_more_than_chance(ground):
     assert a.summary(garden, graded, "w")["top1_interval"][0] > 0.25
     blind = replace(graded, by_rule={"w": np.random.default_rng(0).random((32, 4))})
     assert a.summary(garden, blind, "w")["top1_interval"][0] < 0.25
+
+
+# --- sentences that the bench decides ---------------------------------------------------------------------------------
+def test_shares_of_an_additive_score_are_its_terms(ground, monkeypatch):
+    """The Shapley value of a feature in a mean of absolute values is its own term."""
+
+    class MeanAbsFeature:
+        def fit(self, panel, train_mask):
+            return self
+
+        def decision_function(self, panel):
+            return np.abs(panel.x).mean(-1)
+
+    monkeypatch.setattr(attribution_claims, "create", lambda name: MeanAbsFeature())
+    tensors = ground.tensors
+    rows, stocks = explained_days(tensors, 3, 2)
+    x = np.abs(tensors.x[np.ix_(rows, stocks)]).astype(float)
+    by_hand = np.stack([x[..., np.array(tensors.categories) == k].sum(-1) for k in range(4)], -1)
+    found = shap_by_day(tensors, rows, stocks)
+    assert np.allclose(found, by_hand / by_hand.sum(-1, keepdims=True), atol=1e-4)
+
+
+def test_the_variance_is_over_days(ground, net, monkeypatch):
+    shares = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])[:, None].repeat(4, 1)
+    assert day_variance(shares) == pytest.approx(0.25) and day_variance(shares[:1].repeat(3, 0)) == 0
+    monkeypatch.setattr(attribution_claims, "shap_by_day", lambda tensors, rows, stocks: shares)
+    assert shap_answer(ground.tensors, net, 0.2)["holds"] and not shap_answer(ground.tensors, net, 0.3)["holds"]
+
+
+@pytest.mark.parametrize("scattered", [True, False])
+def test_consensus_falls_when_a_plant_scatters_the_routing(garden, net, monkeypatch, scattered):
+    """Two answers of the network: all stocks routed alike, or each to an expert of its own."""
+    market, info = garden.ground.tensors, {"mu_tail": 0.0, "sigma_tail": 1.0, "theta_s_tail": 0.5, "tier": "cpu"}
+
+    def look(net, tensors, x, active, stress):
+        planted = not any(np.shares_memory(x, part) for part in (market.x,))
+        n = active.shape[1]
+        alike, apart = np.eye(4)[np.zeros(n, int)], np.eye(4)[np.arange(n) % 4]
+        routing = apart if planted == scattered else alike
+        return {"error": np.full(active.shape, 9.0), "routing": np.tile(routing, (len(active), 1, 1))}
+
+    monkeypatch.setattr(attribution_claims, "look", look)
+    line = consensus_answer(net, garden, info | {"device": "cpu"})
+    n = len(market.tickers)
+    fall = 2 * np.eye(4)[np.arange(n) % 4].std(axis=0).mean()  # with every stock active
+    assert line["value"] == pytest.approx(fall if scattered else -fall, abs=0.02)
+
+
+def test_a_market_of_quiet_stocks_says_nothing_of_consensus(garden, net):
+    info = {"mu_tail": 1e6, "sigma_tail": 1.0, "theta_s_tail": 0.9, "tier": "cpu", "device": "cpu"}
+    line = consensus_answer(net, garden, info)
+    assert line["value"] == 0 and f"the 0 of {len(garden.planted)}" in line["note"]
+
+
+def graded(garden, seen: float) -> a.Grade:
+    """Every planted stock-day above this share of the calm ones."""
+    return a.Grade([np.full(m.sum(), seen) for m in garden.marks], {}, 1000)
+
+
+def test_adjectives_are_judged_half_way_from_chance(garden):
+    others, how = pd.DataFrame({"recall at 5%": [0.2], "AUROC": [0.7]}), {"tier": "gpu", "device": "cpu"}
+
+    def asked(clean: float, disturbed: float, rand: list[float]) -> dict:
+        grades = {0.0: graded(garden, clean)} | {level: graded(garden, disturbed) for level in NOISE}
+        return {line["id"]: line for line in metric_answers(garden, grades, rand, others, how)}
+
+    good = asked(1.0, 1.0, [0.9, 1.0, 0.95])
+    assert good["Z000.res.accuracy"]["value"] == pytest.approx(0.5, abs=0.01)
+    assert good["Z000.res.sensitivity"]["value"] > 0 and good["Z000.res.robust"]["holds"]
+    assert good["Z000.res.classify"]["value"] == pytest.approx(0.45) and good["Z000.res.classify"]["low"] > 0
+    poor = asked(0.7, 0.5, [0.4, 0.5, 0.45])  # 0.7 is two fifths of the way, and all of it is lost
+    assert poor["Z000.res.accuracy"]["value"] == pytest.approx(-0.1, abs=0.01)
+    assert poor["Z000.res.sensitivity"]["value"] < 0 and poor["Z000.res.classify"]["value"] < 0
+    assert not poor["Z000.res.robust"]["holds"] and poor["Z000.res.robust"]["part"] == 0
+    some = asked(1.0, 0.85, [0.9])["Z000.res.robust"]  # three tenths lost: less than the largest noise alone
+    assert not some["holds"] and some["part"] == pytest.approx(1 / len(NOISE))
+
+
+def test_noise_has_the_size_that_it_says(garden):
+    tensors, loud = garden.ground.tensors, noisy(garden, 0.5).ground.tensors
+    for name in ("returns", "log_volume"):
+        before, after = getattr(tensors, name), getattr(loud, name)
+        sd = np.nanstd(before[tensors.train], axis=0)
+        assert np.allclose(np.nanstd(after - before, axis=0) / sd, 0.5, rtol=0.1)
+    assert np.array_equal(noisy(garden, 0.5).planted[0].returns, noisy(garden, 0.5).planted[0].returns, equal_nan=True)
+
+
+def test_the_metric_detector_is_fitted_once_and_kept(garden, tmp_path, monkeypatch):
+    found = metric_grades(garden, tmp_path, 1)
+    assert set(found) == {0.0, *NOISE} and len(list(tmp_path.glob("metric_vmf*.npz"))) == 1 + len(NOISE)
+    directly = create("metric_vmf", epochs=1, device="cpu").fit(a.panel_of(garden), garden.ground.tensors.train)
+    usual = directly.decision_function(a.panel_of(garden))  # sessions without a trade are left to the detector here
+    again = directly.decision_function(a.panel_of(metric_claims.carried(garden)))
+    assert np.allclose(usual, again, equal_nan=True)
+    assert found[0.0].n_calm == garden.ground.tensors.active[garden.calm].sum()
+    monkeypatch.setattr(metric_claims, "grade_fitted", None)
+    assert set(metric_grades(garden, tmp_path, 1)) == set(found)
+
+
+def test_the_groups_differ_in_what_ties_price_to_volume():
+    panel, group = labelled_series(0)
+    price = panel.returns.cumsum(0)
+    tie = np.array([np.corrcoef(price[:, i], panel.log_volume[:, i])[0, 1] for i in range(len(group))])
+    assert (tie[group == 0] > 0.9).all() and (tie[group == 1] < -0.9).all() and (np.abs(tie[group == 2]) < 0.3).all()

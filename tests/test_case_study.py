@@ -14,8 +14,8 @@ from anomaly_routing.case_network import sector_mass
 from anomaly_routing.case_study import case_study
 from anomaly_routing.case_truth import default_cases, focus_of, truth
 from anomaly_routing.first_alarms import alarmed_methods, first_alarms
+from anomaly_routing.ledger.seeds import judge, tolerance
 from anomaly_routing.model.training import Data
-from anomaly_routing.verdicts import judge, tolerance
 from tests.conftest import ROOT
 
 CLAIMS = {c["id"]: c for c in yaml.safe_load((ROOT / "paper" / "claims.yaml").read_text())["claims"]}

@@ -13,11 +13,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 from tqdm import tqdm
 
 from anomaly_routing.evaluation.readings import count_hits, of_split, raise_alarms, smooth_companions
 from anomaly_routing.evaluation.statistics import paired_comparison, paired_exact
+from anomaly_routing.ledger.intervals import t_interval
 from anomaly_routing.panel import Splits
 from anomaly_routing.plots import BLUE, GREY, PAPER
 from anomaly_routing.runs import Run, RunStore, read_run
@@ -167,7 +167,7 @@ def differences(names: Iterable[str], lines: dict[str, dict[int, dict]], referen
         pairs = [(lines[name][seed]["paper"], lines[reference][seed]["paper"]) for seed in common]
         delta = np.array([a["hits"] - b["hits"] for a, b in pairs], float)
         tests = [paired_comparison(a["per_event"], b["per_event"]) for a, b in pairs]
-        low, high = interval(delta)
+        low, high = t_interval(delta)
         rows.append({
             "variant": name,
             "seeds": len(common),
@@ -184,15 +184,6 @@ def differences(names: Iterable[str], lines: dict[str, dict[int, dict]], referen
         })  # fmt: skip
     columns = ["variant", "seeds", "difference of each seed", "mean", "95% low", "95% high", "real"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
-
-
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | tuple[None, None]:
-    """Student's interval of the mean; (None, None) for fewer than two values."""
-    n = len(values)
-    if n < 2:
-        return None, None
-    half = float(student.ppf((1 + level) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
 def best_case(rows: list[tuple[str, str]], claims: dict[str, Any], n_events: int = 13) -> pd.DataFrame:

@@ -111,7 +111,7 @@ def draw_architecture(
                 _box(ax, boxes[f], lines + ([f"from {', '.join(outside)}"] if outside else []), colour, 0.30)
             y -= 1.2
         for target in fields:
-            for source in needs[target] & set(fields):
+            for source in sorted(needs[target] & set(fields)):
                 _arrow(ax, boxes[source], boxes[target])
         text = _listing(own)
         ax.text(0.03, y + 0.64, text, fontsize=6.8, va="top", color=INK, linespacing=1.2)

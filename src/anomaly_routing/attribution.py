@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from anomaly_routing.baselines.registry import Entry, create
+from anomaly_routing.baselines.registry import Detector, Entry, create
 from anomaly_routing.data.draw_plants import draw_plants, plant_table
 from anomaly_routing.data.plants import MECHANISMS, PAPER, STRENGTHS
 from anomaly_routing.evaluation.injection import delays, detection, ranks, top1
@@ -125,23 +125,33 @@ def grade_pointwise(
 
 
 def grade_detector(garden: Garden, entry: Entry, seed: int = 0, **params: Any) -> Grade | None:
-    """Fit a registered detector on the training sessions and grade it; None if it needs more than 20 past sessions.
+    """Fit a registered detector on the training sessions and grade it; None if it needs more than 20 past sessions."""
+    whole = panel_of(garden)
+    if entry.missing(whole):
+        return None
+    return grade_fitted(garden, create(entry.name, seed=seed, **params).fit(whole, garden.ground.tensors.train))
+
+
+def panel_of(garden: Garden) -> Panel:
+    """The undisturbed market with its sectors."""
+    return replace(garden.ground.tensors.panel(), sector=garden.ground.universe["sector"].to_numpy(object))
+
+
+def grade_fitted(garden: Garden, detector: Detector) -> Grade | None:
+    """Grade a fitted detector; None if it needs more than 20 past sessions.
 
     The planted stretches are joined to one long panel. A detector that gives an undisturbed stretch another score
     than the market has for it looks back further than a stretch reaches, and is not graded.
     """
-    tensors = garden.ground.tensors
-    whole = replace(tensors.panel(), sector=garden.ground.universe["sector"].to_numpy(object))
-    if entry.missing(whole):
-        return None
-    detector = create(entry.name, seed=seed, **params).fit(whole, tensors.train)
+    tensors, whole = garden.ground.tensors, panel_of(garden)
     usual = detector.decision_function(whole)
     calm = usual[garden.calm][tensors.active[garden.calm]]
     ends = np.flatnonzero(garden.calm)[:: max(1, garden.calm.sum() // 20)]
-    again = detector.decision_function(_joined(whole, [_stretch(tensors, t) for t in ends]))[REACH :: REACH + 1]
+    alike = _with_everybody(tensors, [_stretch(tensors, t) for t in ends])
+    again = detector.decision_function(_joined(whole, alike))[REACH :: REACH + 1][: len(ends)]
     if not np.allclose(again, usual[ends], rtol=1e-3, atol=1e-5, equal_nan=True):
         return None
-    found = detector.decision_function(_joined(whole, garden.planted))
+    found = detector.decision_function(_joined(whole, _with_everybody(tensors, garden.planted)))
     rank, row = [], 0
     for marks in garden.marks:
         row += REACH
@@ -157,6 +167,14 @@ def _stretch(tensors: Tensors, end: int) -> Planted:
         None, tensors.x[rows], tensors.active[end : end + 1], tensors.stress[end : end + 1],
         tensors.returns[rows].astype(float), tensors.log_volume[rows].astype(float),
     )  # fmt: skip
+
+
+def _with_everybody(tensors: Tensors, stretches: list[Planted]) -> list[Planted]:
+    """The stretches, and behind them an undisturbed one for each stock that trades in none: a trained detector refuses
+    a panel in which a stock is never active."""
+    absent = ~np.any([s.active.any(0) for s in stretches], axis=0)
+    last = [REACH + np.flatnonzero(tensors.active[REACH:, i])[-1] for i in np.flatnonzero(absent)]
+    return [*stretches, *(_stretch(tensors, end) for end in dict.fromkeys(last))]
 
 
 def _joined(panel: Panel, stretches: list[Planted]) -> Panel:

@@ -17,8 +17,9 @@ from anomaly_routing.case_market import daily_table
 from anomaly_routing.case_network import sector_mass
 from anomaly_routing.case_signatures import group_percentiles
 from anomaly_routing.case_study import CaseStudy
+from anomaly_routing.ledger.seeds import judge
+from anomaly_routing.ledger.verdict import NOT_RUN, NOT_TESTABLE, PAPER_MARKET, REFUTED
 from anomaly_routing.model.config import PRESETS
-from anomaly_routing.verdicts import NOT_RUN, judge
 
 NOTHING = 0.001  # a routing weight below it is none: an expert that is never used neither rises nor falls
 
@@ -265,9 +266,8 @@ def claims_table(
                 row |= {f"{preset}": _ours(claim, line), f"{preset}: low": line["low"], f"{preset}: high": line["high"],
                         f"{preset}: seeds": line["n"], f"{preset}: matched": _ours(claim, ends["tail"]),
                         f"{preset}: verdict": line["verdict"]}  # fmt: skip
-            for reason, verdict in (("refuted", "refuted by the paper itself"), ("not_testable", "not testable"),
-                                    ("not_run", NOT_RUN)):  # fmt: skip
-                if reason in sentence and market == "us100":
+            for reason, verdict in (("refuted", REFUTED), ("not_testable", NOT_TESTABLE), ("not_run", NOT_RUN)):
+                if reason in sentence and market == PAPER_MARKET:
                     row |= {f"{preset}: verdict": verdict for preset in PRESETS}
             row["why they differ"] = next(
                 sentence[k] for k in ("why", "refuted", "not_testable", "not_run") if k in sentence

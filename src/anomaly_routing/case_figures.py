@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.colors as mpl_colours
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Image
-from PIL import Image as Pixels
 
 from anomaly_routing.case_claims import Track
 from anomaly_routing.case_market import EXPERTS
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.files import replacing
 from anomaly_routing.model.pressure_index import alert_cuts
-from anomaly_routing.plots import BLUE, CHANCE, GREEN, GREY, GROUP_COLOURS, INK, ORANGE, PAPER, PURPLE, SKY
+from anomaly_routing.plots import BLUE, CHANCE, GREEN, GREY, GROUP_COLOURS, INK, ORANGE, PAPER, PURPLE, SKY, in_palette
 
 DPI = 90  # of a picture in the notebook
 WIDTH = 5.4  # inches: full width of a column in print, 70% of it on a phone
@@ -44,29 +42,12 @@ def present(fig: plt.Figure, base: Path | None = None, vector: bool = False) -> 
         if base is not None and vector:
             with replacing(base.with_suffix(".svg")) as partial:
                 fig.savefig(partial, format="svg", dpi=DPI, metadata={"Date": None}, bbox_inches="tight")
-    small = io.BytesIO()
-    _few_colours(Pixels.open(buffer).convert("RGB")).save(small, format="PNG", optimize=True)
+    small = in_palette(buffer.getvalue())
     if base is not None:
         with replacing(base.with_suffix(".png")) as partial:
-            partial.write_bytes(small.getvalue())
+            partial.write_bytes(small)
     plt.close(fig)
-    return Image(data=small.getvalue(), format="png")
-
-
-def _few_colours(picture: Pixels.Image, count: int = 128) -> Pixels.Image:
-    """The picture with a palette; the colours of the style are in it even where they cover little."""
-    known = (BLUE, GREEN, GREY, INK, ORANGE, PAPER, PURPLE, SKY, *plt.get_cmap(SCORE_COLOURS)(np.linspace(0, 1, 16)))
-    style = [tuple(round(255 * part) for part in mpl_colours.to_rgb(colour)) for colour in known]
-    side = max(1, int((picture.width * picture.height / 24) ** 0.5))
-    sample = Pixels.new("RGB", (picture.width + side, max(picture.height, side * len(style))), "white")
-    sample.paste(picture, (0, 0))
-    for k, colour in enumerate(style):
-        sample.paste(colour, (picture.width, k * side, picture.width + side, (k + 1) * side))
-    few = picture.quantize(palette=sample.quantize(count), dither=Pixels.Dither.NONE)
-    table = np.array(few.getpalette()).reshape(-1, 3)
-    table[(table > 248).all(1)] = 255  # paper stays white
-    few.putpalette(table.flatten().tolist())
-    return few
+    return Image(data=small, format="png")
 
 
 class Axis:

@@ -58,7 +58,7 @@ def test_the_committed_weights_give_the_committed_scores(scored):
 @pytest.mark.parametrize("part", ["encoder", "graph", "experts", "decoders"])
 def test_other_weights_do_not(scored, part):
     """Every module has a say in the scores, so that the test above looks at all of them."""
-    net, run, error, active, rows = scored
+    net, run, _, active, rows = scored
     with np.load(FROZEN) as z:
         frozen = {name: z[name] for name in z.files}
     before = {name: value.clone() for name, value in net.state_dict().items()}

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from anomaly_routing.ledger.verdict import Finding
 
 # columns of such a table; id and value or holds at least
 ANSWERS = (
-    *("id", "value", "holds", "by", "low", "high", "part", "n_seeds", "tier", "protocol", "chance_p", "built"),
-    "note",
+    *("id", "value", "holds", "by", "low", "high", "part", "n_seeds", "tier", "device", "protocol", "chance_p"),
+    *("built", "note"),
 )
-TEXTS = ("id", "by", "tier", "protocol", "note")
+TEXTS = ("id", "by", "tier", "device", "protocol", "note")
+
+
+def answer(claim: str, value: float | bool, by: str = "", **how: Any) -> dict[str, Any]:
+    """One line: what was found, the tolerance that judges it (`Finding.by`), what it was computed with.
+
+    A truth value is a check that holds or does not. Raises ValueError for a column that is none of `ANSWERS`.
+    """
+    if unknown := sorted(set(how) - set(ANSWERS)):
+        raise ValueError(f"{claim}: no column {', '.join(unknown)}; there are {', '.join(ANSWERS)}")
+    if isinstance(value, bool | np.bool_):
+        return {"id": claim, "holds": bool(value), "by": by or "holds"} | how
+    return {"id": claim, "value": float(value), "by": by} | how
+
+
+def answer_table(lines: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """A row a claim, in the order given; empty columns are left out. ValueError for a claim answered twice."""
+    table = pd.DataFrame(list(lines), columns=list(ANSWERS))
+    if (again := table.id[table.id.duplicated()]).any():
+        raise ValueError(f"answered twice: {', '.join(again)}")
+    table = table.replace("", None).dropna(axis=1, how="all") if len(table) else table
+    return table.astype({"n_seeds": "Int64"}) if "n_seeds" in table else table
 
 
 def answers_table(findings: Mapping[str, Finding]) -> pd.DataFrame:
-    """A row a claim, in the order given; columns that no finding fills are left out. A check goes to `holds`."""
-    rows = []
-    for name, finding in findings.items():
-        fields = vars(finding) | {"id": name, "built": finding.built or None}
-        if isinstance(finding.value, bool):
-            fields |= {"value": None, "holds": finding.value}
-        rows.append({column: fields.get(column) for column in ANSWERS})
-    table = pd.DataFrame(rows, columns=list(ANSWERS)).replace("", None).dropna(axis=1, how="all")
-    return table.astype({"n_seeds": "Int64"}) if "n_seeds" in table else table
+    """The same from findings by claim."""
+    lines = []
+    for claim, finding in findings.items():
+        how = {column: value for column, value in vars(finding).items() if column in ANSWERS}
+        lines.append(answer(claim, **how | {"built": finding.built or None}))
+    return answer_table(lines)
 
 
 def read_answers(path: Path) -> dict[str, Finding]:

@@ -16,13 +16,13 @@ from anomaly_routing.evaluation.events import load_events
 from anomaly_routing.files import read_json
 from anomaly_routing.ledger.answers import read_answers
 from anomaly_routing.ledger.intervals import t_interval
-from anomaly_routing.ledger.verdict import Finding, NotRun
+from anomaly_routing.ledger.verdict import PAPER_MARKET, Finding, NotRun
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import INDEX, Run, RunStore, read_meta, read_run
 from anomaly_routing.tensors import Tensors
 
-PAPER_MARKET = "us100"  # the market that the paper's claims are about
+TEXTS = ("id", "by", "tier", "device", "protocol", "note")  # columns of a stage's answers
 
 # file below reports/<market> -> the stage that writes it. A decider that asks for an absent one gives `not run`.
 WRITTEN_BY = {
@@ -32,6 +32,7 @@ WRITTEN_BY = {
     "tables/data/sectors.csv": "data",
     "tables/scorecard/aggregations.csv": "scorecard",
     "tables/baselines/chapter_snippets.csv": "baselines",
+    "tables/deep_baselines/cost.csv": "deep_baselines",
 }
 
 

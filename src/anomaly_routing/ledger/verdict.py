@@ -18,7 +18,9 @@ VERDICTS = (MATCH, CLOSE, DIFFERS, REFUTED, NOT_TESTABLE, NOT_RUN)
 BY_LUCK, NOT_SHOWN, BUILT_SO = "no better than chance", "difference not shown", "by construction"
 FULL_TIER, FULL_SEEDS = "gpu", 10
 LEVEL = 0.05
+PAPER_MARKET = "us100"  # the market that the paper's claims are about
 RELATIVE = ("data", "parameter_count")  # kinds whose tolerance is a share of the value, as the rules say beside it
+BY_UNIT = {"correlation": "graph", "weight": "attribution"}  # of an ablation's figure that is no count of events
 SLACK = 1e-9  # a figure on the edge of a tolerance is inside, whatever the last bit
 
 
@@ -100,10 +102,10 @@ def judge(claim: Claim, finding: Finding, rules: dict[str, Any]) -> Verdict:
     Raises ValueError when the finding cannot be compared with the claim (a check without a truth value, a number
     against none).
     """
-    rule = rules["rules"][claim.kind]
-    verdict, text = _by_tolerance(claim, finding, rule)
+    kind = BY_UNIT.get(claim.unit, claim.kind) if claim.kind == "ablation" else claim.kind
+    verdict, text = _by_tolerance(claim, finding, kind, rules["rules"][kind])
     qualifier = ""
-    if claim.kind == "ablation" and finding.by in ("", "rates") and verdict == MATCH and not _excludes_zero(finding):
+    if kind == "ablation" and finding.by in ("", "rates") and verdict == MATCH and not _excludes_zero(finding):
         verdict, qualifier = CLOSE, NOT_SHOWN
     if finding.paired_p is not None and verdict == MATCH and not finding.paired_p < LEVEL:
         verdict, qualifier = CLOSE, "the better count alone"
@@ -128,7 +130,7 @@ def tolerance(kind: str, rule: dict[str, Any], by: str) -> tuple[float, float, b
     return float(part["match"]), float(part["close"]), relative
 
 
-def _by_tolerance(claim: Claim, finding: Finding, rule: dict[str, Any]) -> tuple[str, str]:
+def _by_tolerance(claim: Claim, finding: Finding, kind: str, rule: dict[str, Any]) -> tuple[str, str]:
     value, by = finding.value, finding.by
     if by == "holds" or isinstance(value, bool):
         return _check(finding)
@@ -149,13 +151,13 @@ def _by_tolerance(claim: Claim, finding: Finding, rule: dict[str, Any]) -> tuple
         return _range(claim, value, rule)
     if claim.value is None or isinstance(claim.value, str):
         raise ValueError(f"{claim.id} claims no number; its finding must be a check or a direction, not {value!r}")
-    match, close, relative = tolerance(claim.kind, rule, by)
+    match, close, relative = tolerance(kind, rule, by)
     wanted, found = _vector(claim.value), _vector(value)
     if len(wanted) != len(found):
         raise ValueError(f"{claim.id}: {len(found)} numbers against the {len(wanted)} claimed")
     distance = max(_distance(a, b, relative) for a, b in zip(found, wanted, strict=True))
     unit = "of the value" if relative else ""
-    return _within(distance, match, close), f"within {match:g}, {close:g} {unit}".rstrip()
+    return within(distance, match, close), f"within {match:g}, {close:g} {unit}".rstrip()
 
 
 def _check(finding: Finding) -> tuple[str, str]:
@@ -177,14 +179,15 @@ def _range(claim: Claim, value: Any, rule: dict[str, Any]) -> tuple[str, str]:
     low, high = _vector(claim.value)
     _, close, relative = tolerance(claim.kind, rule, "")
     outside = max(max(low - v, v - high, 0.0) for v in _vector(value))
-    return _within(outside / (high if relative else 1), 0.0, close), f"inside, within {close:g} outside"
+    return within(outside / (high if relative else 1), 0.0, close), f"inside, within {close:g} outside"
 
 
 def _excludes_zero(finding: Finding) -> bool:
     return finding.low is not None and finding.high is not None and (finding.low > 0 or finding.high < 0)
 
 
-def _within(distance: float, match: float, close: float) -> str:
+def within(distance: float, match: float, close: float) -> str:
+    """The verdict on a distance from the paper's value."""
     return MATCH if distance <= match + SLACK else CLOSE if distance <= close + SLACK else DIFFERS
 
 

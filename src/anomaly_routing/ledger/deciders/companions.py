@@ -15,7 +15,7 @@ from anomaly_routing.baselines.registry import create
 from anomaly_routing.claims import Claim
 from anomaly_routing.ledger.registry import decides, table
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import Finding
+from anomaly_routing.ledger.verdict import Finding, NotRun
 from anomaly_routing.panel import Panel
 
 
@@ -122,8 +122,8 @@ def snippet(claim: Claim, sources: Sources) -> Finding:
 # --- what other stages decide, in tables/<stage>/claims.csv ----------------------------------------------------------
 ELSEWHERE = {
     "attribution": (
-        *("Z000.res.classify", "Z000.res.sensitivity", "Z000.res.accuracy", "Z000.res.robust", "S1.shap_variance"),
-        *("S5.ood", "Z000.res.speed"),
+        *("Z000.res.classify", "Z000.res.sensitivity", "Z000.res.accuracy", "Z000.res.robust"),
+        *("S1.shap_variance", "S5.ood"),
     ),
     "value_at_risk": (
         *("Z000.evt.violation", "Z000.evt.vol_fc", "Z000.evt.volume", "Z000.evt.tail", "Z000.evt.backtests"),
@@ -140,8 +140,28 @@ ELSEWHERE = {
 }
 
 
+WAITS = {  # claim -> the variants whose runs it waits for
+    "S3.lsmooth": ("no_smooth", "full"),
+    "S44.fixed_delays": ("fixed05", "full"),
+    "S44.collapse_r": ("no_div",),
+    "S44.collapse_weight": ("no_div",),
+    "S44.single_misses_liq": ("no_moe", "full"),
+    "T4.lr_unstable": ("learning_rate_0.01", "full"),
+    "D2.maxw6": ("six_experts",),
+}
+BY_STOCK = ("S44.single_misses_liq",)  # asks for single stocks; a run of the sweep has daily series alone
+
+
 def _from_stage(stage: str):
     def read(claim: Claim, sources: Sources) -> Finding:
+        if claim.id not in sources.answers and claim.id in WAITS:
+            names = WAITS[claim.id]
+            train = f"python -m anomaly_routing.sweep --market {sources.paths.name} --variants {' '.join(names)}"
+            if claim.id in BY_STOCK:
+                train = (
+                    f"add {names[0]} to the jobs of stage model, which keeps single stocks; {sources.command('model')}"
+                )
+            raise NotRun(f"no run of {' and '.join(names)} (stage {stage}): {train}; then {sources.command(stage)}")
         return sources.answer(claim, stage)
 
     return read
@@ -150,6 +170,16 @@ def _from_stage(stage: str):
 for _stage, _names in ELSEWHERE.items():
     for _name in _names:
         table({_name: _stage}, _from_stage, stage=_stage, only_real=not _name.startswith("Z"))
+
+
+@decides("Z000.res.speed", stage="deep_baselines", only_real=False)
+def seconds_of_a_window(claim: Claim, sources: Sources) -> Finding:
+    """Share of the LSTM autoencoder's scoring time that is saved, on the same device and windows."""
+    cost = sources.table("deep_baselines/cost").set_index("method")["milliseconds a session"]
+    if absent := [name for name in ("metric_vmf", "lstm_ae") if name not in cost]:
+        raise sources.not_run("deep_baselines", f"no stored run of {', '.join(absent)}")
+    note = f"{cost['metric_vmf']:.3g} ms a session against {cost['lstm_ae']:.3g}"
+    return Finding(float(1 - cost["metric_vmf"] / cost["lstm_ae"]), "direction", note=note)
 
 
 # --- the metric-learning detector of the catalogue page --------------------------------------------------------------

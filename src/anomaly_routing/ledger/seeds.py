@@ -1,4 +1,7 @@
-"""A claim of the paper, our values of it over seeds, and the verdict by `paper/verdict_rules.yaml`."""
+"""The verdict on a claim from our values of it, one a seed: what notebook 07 prints beside the paper's sentences.
+
+Rules, tolerances and words are those of `verdict`.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-SEEDS_FOR_MATCH = 10  # `common.size`: fewer seeds, or another tier than gpu, allow `close` at best
-NOT_RUN = "not run"
+from anomaly_routing.ledger import verdict as rulebook
+from anomaly_routing.ledger.verdict import CLOSE, DIFFERS, FULL_SEEDS, FULL_TIER, MATCH, NOT_RUN, PAPER_MARKET, within
+
 BY_MEAN = " (the mean alone, no seed)"  # seeds on either side of the paper's value: the rule's verdict, marked
-ORDER = ("match", "close", "differs")
 
 
 def judge(
@@ -36,7 +39,7 @@ def judge(
     if claim["kind"] not in rules["rules"]:
         raise ValueError(f"{claim['id']}: no rule for claims of kind {claim['kind']!r} in verdict_rules.yaml")
     if any(isinstance(v, str) for v in values):  # a date or a name: equal or not
-        verdict = "match" if values[0] == claim["value"] else "differs"
+        verdict = MATCH if values[0] == claim["value"] else DIFFERS
         return {"ours": values[0], "low": np.nan, "high": np.nan, "n": 1, "verdict": verdict}
     pairs = [v if isinstance(v, tuple) else (v, v) for v in values]
     pairs = [p for p in pairs if all(np.isfinite(p))]
@@ -47,11 +50,11 @@ def judge(
     ours = (float(middle(low)), float(middle(high)))
     rule = rules["rules"][claim["kind"]]
     verdict = _compare(claim, ours, pairs, rule)
-    if not claim["checkable_without_training"] and (tier != "gpu" or len(pairs) < SEEDS_FOR_MATCH):
-        verdict = "close" if verdict == "match" else verdict
-    if verdict in ORDER[:2] and len(pairs) > 1 and all(_compare(claim, p, [p], rule) == ORDER[2] for p in pairs):
+    if not claim["checkable_without_training"] and (tier != FULL_TIER or len(pairs) < FULL_SEEDS):
+        verdict = CLOSE if verdict == MATCH else verdict
+    if verdict != DIFFERS and len(pairs) > 1 and all(_compare(claim, p, [p], rule) == DIFFERS for p in pairs):
         verdict += BY_MEAN
-    if market != "us100":
+    if market != PAPER_MARKET:
         verdict = "none: another market"
     shown = ours if isinstance(claim.get("value"), list) and ours[0] != ours[1] else ours[0]
     return {"ours": shown, "low": float(low.min()), "high": float(high.max()), "n": len(pairs), "verdict": verdict}
@@ -62,33 +65,35 @@ def _compare(claim: dict[str, Any], ours: tuple[float, float], pairs: list[tuple
     paper = claim.get("value")
     if paper is None:  # a direction or a check
         holds = np.mean([bool(p[0]) for p in pairs])
-        return "match" if holds == 1 else "close" if holds > 0 else "differs"
+        return MATCH if holds == 1 else CLOSE if holds > 0 else DIFFERS
     match, close = tolerance(claim, rule)
     if str(claim.get("unit", "")).endswith("(greater than)"):
         gap = max(float(paper) - ours[0], 0.0)
     elif isinstance(paper, list):
         gap = max(float(paper[0]) - ours[0], ours[1] - float(paper[-1]), 0.0)
+        match = 0.0  # inside, or close
     else:
         gap = abs(ours[0] - _number(paper))
-    return ORDER[0] if gap <= match + 1e-12 else ORDER[1] if gap <= close + 1e-12 else ORDER[2]
+    return within(gap, match, close)
 
 
 def tolerance(claim: dict[str, Any], rule: dict[str, Any]) -> tuple[float, float]:
-    """(match, close) as absolute distances from the paper's value, from the rule of the claim's kind."""
+    """(match, close) as absolute distances from the paper's value; by unit, the part of the rule."""
     kind, unit, paper = claim["kind"], str(claim.get("unit") or ""), claim.get("value")
-    size = abs(_number(paper[0] if isinstance(paper, list) else paper))
-    own: dict[str, Any] = rule
-    if unit == "percent" and "relative_rises" in rule:
-        own = rule["relative_rises"]
-    elif kind == "detection" and unit in ("score", "MPI"):
-        own = rule["score_levels"]
-    elif kind == "data" and unit not in ("stocks", "sessions", "days (calendar)", ""):
-        own = rule["market_quantity"]
-    elif kind == "alert_distribution":  # a level, not a share: the next level is close
+    if kind == "alert_distribution":  # a level, not a share: the next level is close
         return 0.0, 1.0
-    relative = kind in ("data", "parameter_count")
-    scale = size if relative else 1.0
-    return tuple(float(own[key]) * scale if _is_number(own[key]) else 0.0 for key in ("match", "close"))
+    by = ""
+    if unit == "percent" and "relative_rises" in rule:
+        by = "relative_rises"
+    elif kind == "detection" and unit in ("score", "MPI"):
+        by = "score_levels"
+    elif kind == "data" and unit not in ("stocks", "sessions", "days (calendar)", ""):
+        by = "market_quantity"
+    if not by and not _is_number(rule["match"]):
+        return 0.0, 0.0
+    match, close, relative = rulebook.tolerance(kind, rule, by)
+    scale = abs(_number(paper[0] if isinstance(paper, list) else paper)) if relative else 1.0
+    return match * scale, close * scale
 
 
 def _is_number(value: object) -> bool:

@@ -1,0 +1,114 @@
+"""Two sentences about attributions: how much SHAP's move from day to day, and what an unknown mechanism does to c4."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from anomaly_routing.attribution import REACH, Garden, look
+from anomaly_routing.baselines.registry import create
+from anomaly_routing.ledger.answers import answer
+from anomaly_routing.model.network import Network
+from anomaly_routing.model.pressure_index import COMPONENTS, components
+from anomaly_routing.model.scoring import scores
+from anomaly_routing.panel import Panel
+from anomaly_routing.planting import Planted
+from anomaly_routing.tensors import Tensors
+
+EXPLAINED = "pca_error"  # a detector that looks at all features of one stock-day and at nothing else
+DAYS, STOCKS = 20, 8  # adjacent test sessions, and stocks that trade on all of them
+
+
+# --- SHAP from day to day ---------------------------------------------------------------------------------------------
+def explained_days(tensors: Tensors, days: int = DAYS, stocks: int = STOCKS) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the first test sessions, and of stocks that trade on all of them, spread over the list."""
+    rows = np.flatnonzero(tensors.test)[:days]
+    known = np.flatnonzero(tensors.active[rows].all(0))
+    return rows, known[np.linspace(0, len(known) - 1, min(stocks, len(known))).astype(int)]
+
+
+def shap_by_day(tensors: Tensors, rows: np.ndarray, stocks: np.ndarray) -> np.ndarray:
+    """Shares [days, stocks, categories] of the categories in the SHAP values of a baseline's score.
+
+    Absent features are at their training median (0); permutation sampling of the library `shap`.
+    """
+    with warnings.catch_warnings():  # shap asks for progress bars of a notebook, which need not be installed
+        warnings.simplefilter("ignore")
+        import shap
+
+    detector = create(EXPLAINED).fit(tensors.panel(), tensors.train)
+
+    def score(x: np.ndarray) -> np.ndarray:
+        return detector.decision_function(_rows_as_panel(tensors, x))[:, 0].astype(float)
+
+    group, n = np.array(tensors.categories), len(tensors.features)
+    x = tensors.x[np.ix_(rows, stocks)].reshape(-1, n)
+    explainer = shap.PermutationExplainer(score, shap.maskers.Independent(np.zeros((1, n))), seed=0)
+    size = np.abs(explainer(x, max_evals=2 * n + 1, silent=True).values)
+    sums = np.stack([size[:, group == k].sum(1) for k in range(group.max() + 1)], 1)
+    return (sums / sums.sum(1, keepdims=True)).reshape(len(rows), len(stocks), -1)
+
+
+def _rows_as_panel(tensors: Tensors, x: np.ndarray) -> Panel:
+    """Rows [n, F] as n sessions of one stock."""
+    flat = np.zeros((len(x), 1))
+    days = pd.bdate_range("2000-01-03", periods=len(x))
+    features, none = list(tensors.features), np.zeros(1, bool)
+    return Panel(days, ["A"], features, x[:, None].astype(np.float32), flat == 0, flat, flat, np.array(["one"]), none)
+
+
+def day_variance(shares: np.ndarray) -> float:
+    """Variance over the days of each share [days, stocks, categories], mean over stocks and categories."""
+    return float(shares.var(axis=0, ddof=1).mean())
+
+
+def shap_answer(tensors: Tensors, net: Network, claimed: float) -> dict[str, Any]:
+    """Is the variance of SHAP's shares above the claimed one? The routing weights of the same stock-days beside it."""
+    rows, stocks = explained_days(tensors)
+    ours = day_variance(shap_by_day(tensors, rows, stocks))
+    window = slice(rows[0] - REACH, rows[-1] + 1)
+    seen = look(net, tensors, tensors.x[window], tensors.active[rows], tensors.stress[rows])
+    weights = day_variance(seen["routing"][:, stocks])
+    note = (
+        f"variance over {len(rows)} adjacent sessions {ours:.4f} on {len(stocks)} stocks, shares for {EXPLAINED}; "
+        f"of the routing weights {weights:.4f}; the variance of a share cannot exceed a quarter"
+    )
+    return answer("S1.shap_variance", ours > claimed, note=note)
+
+
+# --- an unknown mechanism and the consensus term ----------------------------------------------------------------------
+def consensus(net: Network, tensors: Tensors, stretch: Planted, info: dict[str, Any]) -> np.ndarray:
+    """c4 of the graded sessions of a stretch; NaN where fewer than two stocks are above their cut.
+
+    info : of the run, with mu, sigma and theta_s.
+    """
+    found = look(net, tensors, stretch.x, stretch.active, stretch.stress)
+    score = scores(found["error"].astype(float), stretch.active, info["mu_tail"], info["sigma_tail"])
+    psi = np.zeros(len(score))  # another component; c4 does not read it
+    parts = components(score, stretch.active, found["routing"], psi, info["theta_s_tail"], net.config)
+    enough = (np.nan_to_num(score, nan=-np.inf) > info["theta_s_tail"]).sum(1) > 1
+    return np.where(enough, parts[:, COMPONENTS.index("consensus")], np.nan)
+
+
+def consensus_answer(net: Network, garden: Garden, info: dict[str, Any]) -> dict[str, Any]:
+    """By how much c4 falls when something without a mechanism of the paper's is planted, mean over the plants."""
+    tensors, falls = garden.ground.tensors, []
+    for p in garden.planted:
+        rows = slice(p.plant.onset - REACH, p.plant.last + 1)
+        graded = slice(p.plant.onset, p.plant.last + 1)
+        quotes = tensors.returns[rows], tensors.log_volume[rows]
+        plain = Planted(None, tensors.x[rows], tensors.active[graded], tensors.stress[graded], *quotes)
+        drop = consensus(net, tensors, plain, info) - consensus(net, tensors, p, info)
+        if np.isfinite(drop).any():
+            falls.append(np.nanmean(drop))
+    fall = round(float(np.mean(falls)), 6) if falls else 0.0
+    spread = np.std(falls) if falls else 0.0
+    note = (
+        f"fall of c4 in the {len(falls)} of {len(garden.planted)} plants of no known mechanism with two stocks above "
+        f"their cut with and without the plant; SD over plants {spread:.2g}"
+    )
+    how = {"n_seeds": 1, "tier": info["tier"], "device": info["device"]}
+    return answer("S5.ood", fall, "direction", note=note, **how)

@@ -1,0 +1,112 @@
+"""Claims that single cases decide: what attention does in a contagion, what each horizon of the decoders alone sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from anomaly_routing.case_market import DEFAULT_PRESET, CaseMarket
+from anomaly_routing.evaluation.readings import count_hits, raise_alarms
+from anomaly_routing.ledger.answers import answer
+from anomaly_routing.model.config import HORIZONS
+from anomaly_routing.model.training import Data, TrainingConfig, evaluate
+
+SAID = {  # claim -> tolerance, whether training is behind it, what is measured
+    "S44.xmodal_focus": (
+        "range",
+        True,
+        "attention of technology on technology, on the day; two neighbours cannot hold so much each (A36)",
+    ),
+    "S44.gme_biotech": (
+        "",
+        False,
+        "largest correlation with a biotechnology stock in the month; no run keeps the edge without the prior (A37)",
+    ),
+}
+
+
+def concentration(weights: np.ndarray, active: np.ndarray, rows: np.ndarray) -> float:
+    """1 minus the entropy of attention over its maximum, mean over the active stocks of `rows`: 0 even, 1 on one stock.
+
+    weights : [N, N], rows sum to 1 over the active stocks. active, rows : bool [N].
+    """
+    own = weights[active & rows][:, active].astype(float)
+    if not len(own) or active.sum() < 2:
+        return np.nan
+    entropy = -(own * np.log(np.clip(own, 1e-300, None))).sum(1)
+    return float(1 - entropy.mean() / np.log(active.sum()))
+
+
+def reading_of_attention(
+    market: CaseMarket,
+    weights: np.ndarray,
+    positions: np.ndarray,
+    focus: np.ndarray,
+    late: np.ndarray,
+    calm: np.ndarray,
+) -> tuple[float, float]:
+    """Mean `concentration` of the stocks in focus on the late and on the calm sessions.
+
+    weights : [T, N, N] of the sessions at `positions`. late, calm : bool [T].
+    """
+    by_day = [concentration(w, market.tensors.active[at], focus) for w, at in zip(weights, positions, strict=True)]
+    return float(np.nanmean(np.array(by_day)[late])), float(np.nanmean(np.array(by_day)[calm]))
+
+
+def horizon_errors(market: CaseMarket, preset: str = DEFAULT_PRESET) -> pd.DataFrame:
+    """Mean error of the active stocks at each horizon (columns 1, 3, 5), validation and test sessions."""
+    tensors, net = market.tensors, market.network(preset)
+    rows, means = np.flatnonzero(tensors.val | tensors.test), []
+    with torch.no_grad():
+        for batch, out in evaluate(net, Data(tensors, net.config, torch.device("cpu")), rows, TrainingConfig()):
+            means.append((out.horizon_error.sum(1) / batch.active.sum(1, keepdim=True)).numpy())
+    return pd.DataFrame(np.concatenate(means).astype(float), tensors.sessions[rows], list(HORIZONS))
+
+
+def hits_by_horizon(errors: pd.DataFrame, market: CaseMarket) -> dict[int, set[str]]:
+    """Horizon -> events hit under protocol `paper` when its error alone is the score."""
+    judged = market.events[market.events["split"].isin(["val", "test"])]
+    found = {}
+    for horizon in errors:
+        counted = count_hits(raise_alarms(errors[horizon], judged, market.tensors.splits))
+        found[int(horizon)] = {name for name, line in counted["per_event"].items() if line["hit"]}
+    return found
+
+
+def complementary(hits: dict[int, set[str]]) -> tuple[bool, float, str]:
+    """Does each of the shortest and the longest horizon hit an event that the other misses? Whether, for what part of
+    the two, and the events in words."""
+    short, long = min(hits), max(hits)
+    alone = hits[short] - hits[long], hits[long] - hits[short]
+    counts = f"hits {len(hits[short])} and {len(hits[long])}"
+    told = f"{counts}; only h={short}: {_named(alone[0])}; only h={long}: {_named(alone[1])}"
+    return all(alone), float(np.mean([bool(part) for part in alone])), told
+
+
+def _named(events: set[str]) -> str:
+    return ", ".join(sorted(events)) or "none"
+
+
+def case_answers(
+    market: CaseMarket, attention: tuple[float, float], hits: dict[int, set[str]], measured: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Lines for the ledger, preset `intended`, first seed.
+
+    attention : of `reading_of_attention`. hits : of `hits_by_horizon`. measured : claim -> our value, for those of
+        `SAID` that this market's cases are about.
+    """
+    own = market.runs[market.runs["preset"] == DEFAULT_PRESET].sort_values("seed").iloc[0]
+    how = {"n_seeds": 1, "tier": own["tier"], "device": own["device"]}
+    (late, calm), (holds, part, told) = attention, complementary(hits)
+    note = f"1 minus normalised entropy of attention, event stocks: {late:.4g} in the crisis, {calm:.4g} before"
+    return [
+        answer("S3.xmodal_reading", round(late - calm, 6), "direction", note=note, **how),
+        answer("S3.h1_h5", holds, part=part, protocol="paper", note=f"mean error at one horizon alone: {told}", **how),
+        *(
+            answer(name, value, SAID[name][0], note=SAID[name][2], **(how if SAID[name][1] else {}))
+            for name, value in measured.items()
+        ),
+    ]
