@@ -106,7 +106,7 @@ def pipeline() -> dict[str, dict]:
                 ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
             ).stdout
             for name in filter(None, listed.split("\0")):
-                if not name.startswith("reports/"):
+                if not name.startswith("reports/") or name.count("/") == 1:  # what notebooks read, no market's results
                     (copy / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy(ROOT / name, copy / name)
             params = yaml.safe_load((copy / "params.yaml").read_text())

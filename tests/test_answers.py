@@ -90,7 +90,7 @@ def test_what_waits_for_a_run_names_it_and_the_command(sources):
 
 
 def test_speed_is_read_off_the_table_of_costs(sources):
-    cost = pd.DataFrame({"method": ["metric_vmf", "lstm_ae"], "milliseconds a session": [1.0, 4.0]})
+    cost = pd.DataFrame({"method": ["metric_vmf", "lstm_ae"], "score_milliseconds": [1.0, 4.0]})
     write_csv(sources.paths.tables("deep_baselines") / "cost.csv", cost)
     found = row(sources, "Z000.res.speed")
     assert (found["verdict"], found["ours"]) == ("close", "0.75")
