@@ -13,12 +13,13 @@ import yaml
 from anomaly_routing import graph_claims
 from anomaly_routing.ablation_claims import OUTAGE, QUESTIONS, SVB, variant_answers
 from anomaly_routing.ablations import find_runs
-from anomaly_routing.case_answers import SAID, case_answers, complementary, concentration, reading_of_attention
+from anomaly_routing.case_answers import case_answers, complementary, concentration, reading_of_attention, strongest_tie
+from anomaly_routing.case_claims import finding
 from anomaly_routing.claims import load_claims
 from anomaly_routing.files import write_csv
 from anomaly_routing.graph_claims import across, graph_answers, graph_days, in_crisis, turnover
 from anomaly_routing.ledger import build
-from anomaly_routing.ledger.answers import ANSWERS, answer, answer_table
+from anomaly_routing.ledger.answers import ANSWERS, answer, answer_table, read_answers
 from anomaly_routing.ledger.deciders.companions import ELSEWHERE, WAITS
 from anomaly_routing.ledger.registry import decider_of, deciders
 from anomaly_routing.ledger.sources import PAPER_MARKET, Sources
@@ -273,15 +274,20 @@ def test_horizons_complement_each_other_only_both_ways():
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_lines_of_the_cases(sign):
+def test_lines_of_the_cases(sign, tmp_path):
     runs = pd.DataFrame({"preset": ["intended"] * 2, "seed": [1, 0], "tier": ["no", "cpu"], "device": ["no", "cpu"]})
     hits = {1: {"a"}, 5: {"b"}} if sign > 0 else {1: {"a"}, 5: set()}
-    measured = {"S44.xmodal_focus": 0.75, "S44.gme_biotech": sign * 0.43}
-    found = {
-        line["id"]: line for line in case_answers(SimpleNamespace(runs=runs), (0.5 + 0.1 * sign, 0.5), hits, measured)
+    judged = {
+        "S44.gme_biotech": strongest_tie(sign * 0.43),
+        "F3.ph3.ps": finding(CLAIMS["F3.ph3.ps"], [(0.45, 0.48)], tier="cpu"),
+        "F3.top3": finding(CLAIMS["F3.top3"], [False], tier="cpu"),
     }
-    assert set(found) == set(ELSEWHERE["case_studies"]) and set(SAID) < set(found)
-    assert verdict(found["S3.xmodal_reading"]) == ("close" if sign > 0 else "differs")
-    assert verdict(found["S3.h1_h5"]).startswith("close")
-    assert verdict(found["S44.gme_biotech"]) == ("match" if sign > 0 else "differs")
-    assert verdict(found["S44.xmodal_focus"]) == "close (tier cpu, 1 seed)"
+    write_csv(tmp_path / "claims.csv", case_answers(SimpleNamespace(runs=runs), (0.5 + 0.1 * sign, 0.5), hits, judged))
+    found = read_answers(tmp_path / "claims.csv")
+    lines = {name: str(judge(CLAIMS[name], answer, RULES)) for name, answer in found.items()}
+    assert set(ELSEWHERE["case_studies"]) <= set(lines)
+    assert lines["S3.xmodal_reading"] == ("close" if sign > 0 else "differs")
+    assert lines["S3.h1_h5"].startswith("close")
+    assert lines["S44.gme_biotech"] == ("match" if sign > 0 else "differs")
+    assert lines["F3.ph3.ps"] == "close (tier cpu, 1 seed)"
+    assert lines["F3.top3"] == "differs"

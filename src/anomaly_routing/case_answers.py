@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 import torch
 
-from anomaly_routing.case_market import DEFAULT_PRESET, CaseMarket
+from anomaly_routing.case_market import CaseMarket
+from anomaly_routing.case_measures import DEFAULT_PRESET
 from anomaly_routing.evaluation.readings import count_hits, raise_alarms
-from anomaly_routing.ledger.answers import answer
+from anomaly_routing.ledger.answers import answers_table
+from anomaly_routing.ledger.verdict import Finding
 from anomaly_routing.model.config import HORIZONS
 from anomaly_routing.model.training import Data, TrainingConfig, evaluate
-
-SAID = {  # claim -> tolerance, whether training is behind it, what is measured
-    "S44.xmodal_focus": (
-        "range",
-        True,
-        "attention of technology on technology, on the day; two neighbours cannot hold so much each (A36)",
-    ),
-    "S44.gme_biotech": (
-        "",
-        False,
-        "largest correlation with a biotechnology stock in the month; no run keeps the edge without the prior (A37)",
-    ),
-}
 
 
 def concentration(weights: np.ndarray, active: np.ndarray, rows: np.ndarray) -> float:
@@ -91,22 +80,24 @@ def _named(events: set[str]) -> str:
 
 
 def case_answers(
-    market: CaseMarket, attention: tuple[float, float], hits: dict[int, set[str]], measured: dict[str, float]
-) -> list[dict[str, Any]]:
-    """Lines for the ledger, preset `intended`, first seed.
+    market: CaseMarket, attention: tuple[float, float], hits: dict[int, set[str]], judged: Mapping[str, Finding]
+) -> pd.DataFrame:
+    """`claims.csv` for the ledger, preset `intended`: what `case_claims.measured` found, and two claims more.
 
-    attention : of `reading_of_attention`. hits : of `hits_by_horizon`. measured : claim -> our value, for those of
-        `SAID` that this market's cases are about.
+    attention : of `reading_of_attention`. hits : of `hits_by_horizon`, both of the first seed.
     """
     own = market.runs[market.runs["preset"] == DEFAULT_PRESET].sort_values("seed").iloc[0]
     how = {"n_seeds": 1, "tier": own["tier"], "device": own["device"]}
     (late, calm), (holds, part, told) = attention, complementary(hits)
     note = f"1 minus normalised entropy of attention, event stocks: {late:.4g} in the crisis, {calm:.4g} before"
-    return [
-        answer("S3.xmodal_reading", round(late - calm, 6), "direction", note=note, **how),
-        answer("S3.h1_h5", holds, part=part, protocol="paper", note=f"mean error at one horizon alone: {told}", **how),
-        *(
-            answer(name, value, SAID[name][0], note=SAID[name][2], **(how if SAID[name][1] else {}))
-            for name, value in measured.items()
-        ),
-    ]
+    alone = f"mean error at one horizon alone: {told}"
+    more = {
+        "S3.xmodal_reading": Finding(round(late - calm, 6), "direction", note=note, **how),
+        "S3.h1_h5": Finding(holds, "holds", part=part, protocol="paper", note=alone, **how),
+    }
+    return answers_table({**judged, **more})
+
+
+def strongest_tie(correlation: float) -> Finding:
+    """GameStop's largest correlation with a biotechnology stock, on which no seed and no training has a say."""
+    return Finding(correlation, note="over the month; no run keeps the edge without the prior (A37)")

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import Image
 
-from anomaly_routing.case_claims import Track
 from anomaly_routing.case_market import EXPERTS
+from anomaly_routing.case_measures import Track
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.files import replacing
 from anomaly_routing.model.pressure_index import alert_cuts

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from anomaly_routing.case_measures import DEFAULT_PRESET
 from anomaly_routing.evaluation.events import load_events
 from anomaly_routing.model.checkpoints import load_checkpoint
 from anomaly_routing.model.config import PRESETS
@@ -21,7 +22,6 @@ from anomaly_routing.tensors import Tensors
 
 EXPERTS = ("Price-Shock", "Liquidity", "Systemic-Contagion", "Momentum-Reversal")
 COMPONENTS = {"share": "c1", "intensity": "c2", "dispersion": "c3", "consensus": "c4", "psi": "c5"}
-DEFAULT_PRESET = "intended"
 
 
 class CaseError(ValueError):

@@ -18,6 +18,7 @@ from anomaly_routing.tensors import Tensors
 SIGNATURES = ("price_shock", "liquidity", "contagion", "momentum")
 STRONG = 0.7  # a correlation that counts as an edge of the market's network
 LAGS = np.arange(-15, 11)
+WIDE = 3  # scaled spread above which a stock-session is illiquid
 APART = 20  # sessions between two chosen days of one stock
 
 
@@ -52,7 +53,7 @@ def window_correlations(market: CaseMarket, windows: list[dict[str, Any]]) -> pd
     """Mean 20-session correlation over the sessions of each window.
 
     windows : dicts with `claim` (may be empty), `what`, `first`, `last`, and `rows`, `columns`, tickers of a block
-    (left out: all pairs). `take` is `mean` or `max` over the window's sessions.
+    (left out: all pairs). `take` is `mean`, `median` or `max` over the window's sessions.
     """
     tensors, rows = market.tensors, []
     names = np.array(tensors.tickers, dtype=object)
@@ -63,33 +64,26 @@ def window_correlations(market: CaseMarket, windows: list[dict[str, Any]]) -> pd
         at = np.flatnonzero(inside & (np.arange(len(inside)) >= FEATURE_WINDOW))
         block = [np.isin(names, window[side]) if window.get(side) else None for side in ("rows", "columns")]
         values = np.array([mean_correlation(tensors.returns, t, *block) for t in at])
-        taken = {"mean": np.nanmean, "max": np.nanmax}[window.get("take", "mean")]
+        taken = {"mean": np.nanmean, "median": np.nanmedian, "max": np.nanmax}[window.get("take", "mean")]
         rows.append({"claim": window.get("claim", ""), "what": window["what"], "first": tensors.sessions[at[0]],
                      "last": tensors.sessions[at[-1]], "sessions": len(at), "over sessions": window.get("take", "mean"),
                      "correlation": float(taken(values))})  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def largest_rise(market: CaseMarket) -> tuple[int, int]:
-    """The two positions, 20 sessions apart, between which the mean correlation of the test years rose most (I3)."""
-    level = market.tensors.stress[:, 2]
-    rise = np.where(market.tensors.test, level - np.roll(level, FEATURE_WINDOW), -np.inf)
-    at = int(np.nanargmax(rise))
-    return at - FEATURE_WINDOW, at
-
-
-def signatures(market: CaseMarket, count: int = 50) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Mean paths around the most extreme stock-sessions of the test years, and our figures for Figure 1b.
+def signatures(market: CaseMarket, count: int = 50) -> tuple[pd.DataFrame, bool]:
+    """Mean paths around the most extreme stock-sessions of the test years: the panels of Figure 1b.
 
     A stock-session is chosen by the signature itself (largest absolute return in sigmas; largest rise of the estimated
     spread, largest fall of RSI, both over 20 sessions), at most one in 20 sessions a stock; so the height of its own
     line at lag 0 is no finding, what the other line does is. Contagion is of the market: its 5 largest rises.
 
-    Returns a long table (signature, lag, series, value) and a dict claim -> value.
+    Returns a long table (signature, lag, series, value), and whether prices move no more than elsewhere where spreads
+    are extreme.
     """
     stored = load_features(market.paths.interim / "features.npz").features
     tensors = market.tensors
-    raw = {n: stored.sel(feature=n).to_numpy() for n in ("ext_z", "jump", "kurt", "spread", "rsi")}
+    raw = {n: stored.sel(feature=n).to_numpy() for n in ("ext_z", "spread", "rsi")}
     size, rsi = np.abs(raw["ext_z"]), 50 + 50 * raw["rsi"]
     usable = tensors.active & tensors.test[:, None]
     level = np.repeat(tensors.stress[:, 2:3], len(tensors.tickers), 1)
@@ -110,21 +104,10 @@ def signatures(market: CaseMarket, count: int = 50) -> tuple[pd.DataFrame, dict[
          "n": len(chosen[name])}
         for name, own in drawn.items() for series, values in own.items() for lag in LAGS
     ]  # fmt: skip
-    jumps = usable & (raw["jump"] == 1)
-    wide = usable & (tensors.x[:, :, tensors.features.index("spread")] > 3)
+    wide = usable & (tensors.x[:, :, tensors.features.index("spread")] > WIDE)
     size_of_move = np.abs(tensors.returns)
-    calm = np.nanmean(size_of_move[usable & ~wide])
-    liquid, turned = chosen["liquidity"], chosen["momentum"]
-    facts = {
-        "F1b.four_sigma": float(np.nanmedian(size[jumps])),
-        "F1b.kurtosis": float(np.nanmedian(raw["kurt"][jumps])),
-        "F1b.spread_before": _mean_at(raw["spread"], liquid, -FEATURE_WINDOW),
-        "F1b.spread_after": _mean_at(raw["spread"], liquid, 0),
-        "F1b.liq_stable_price": bool(np.nanmean(size_of_move[wide]) <= calm) if wide.any() else np.nan,
-        "F1b.rsi_before": _mean_at(rsi, turned, -FEATURE_WINDOW),
-        "F1b.rsi_after": _mean_at(rsi, turned, 0),
-    }
-    return pd.DataFrame(rows), facts
+    stable = wide.any() and np.nanmean(size_of_move[wide]) <= np.nanmean(size_of_move[usable & ~wide])
+    return pd.DataFrame(rows), bool(stable)
 
 
 def group_percentiles(tensors: Tensors, focus: np.ndarray, sessions: pd.DatetimeIndex) -> pd.DataFrame:

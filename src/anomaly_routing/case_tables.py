@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.case_claims import Track, stocks_above
 from anomaly_routing.case_market import CaseMarket, daily_table
+from anomaly_routing.case_measures import TECHNOLOGY, Track, stocks_above
 from anomaly_routing.case_network import sector_mass
 from anomaly_routing.case_study import CaseStudy
 
-TECHNOLOGY = "Information Technology"
 BREADTH_QUANTILE = 0.95
 
 

@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.case_claims import Track
 from anomaly_routing.case_figures import EXPERT_COLOURS, WIDTH
-from anomaly_routing.case_market import EXPERTS, CaseMarket
+from anomaly_routing.case_market import EXPERTS
+from anomaly_routing.case_measures import Track
 from anomaly_routing.case_signatures import SIGNATURES, STRONG, correlation_matrix, edge_density, mean_correlation
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.network_map import draw_map, layout, scores_of
@@ -102,12 +102,3 @@ def _score_and_weights(left: plt.Axes, right: plt.Axes, study: CaseStudy, found:
     right.set(xlim=(0, 1), yticks=[], ylim=(-0.6, len(names) - 0.4))
     right.set_title("four weights", fontsize=9.5)
     right.legend(fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.35, -0.25))
-
-
-def correlation_facts(market: CaseMarket, calm: pd.DatetimeIndex, crisis: pd.DatetimeIndex) -> dict[str, float | bool]:
-    """Figure 1a in numbers: mean correlation of two spans, and whether more pairs lie above the cut in the second."""
-    at = {name: market.tensors.sessions.get_indexer(days) for name, days in (("calm", calm), ("crisis", crisis))}
-    mean = {k: float(np.mean([mean_correlation(market.tensors.returns, t) for t in v])) for k, v in at.items()}
-    dense = {k: float(np.mean([edge_density(market.tensors.returns, t) for t in v])) for k, v in at.items()}
-    return {"F1a.corr_tranquil": mean["calm"], "F1a.corr_crisis": mean["crisis"],
-            "F1a.new_clusters": dense["crisis"] > dense["calm"], "F1a.static_same": True}  # fmt: skip

@@ -51,7 +51,7 @@ def test_a_claim_without_a_decider_is_an_error(empty):
 def test_each_verdict_leads_to_the_line_that_decides():
     for decider in deciders().values():
         text = (ROOT / decider.file).read_text().splitlines()
-        assert 1 <= decider.line <= len(text) and decider.file.startswith("src/anomaly_routing/ledger/"), decider
+        assert 1 <= decider.line <= len(text) and decider.file.startswith("src/anomaly_routing/"), decider
     temperature = decider_of("S3.tau_sharp", deciders())
     assert "S3.tau_sharp" in "".join((ROOT / temperature.file).read_text().splitlines()[temperature.line - 1])
     constant = decider_of("S3.topk", deciders())

@@ -16,19 +16,22 @@ ANSWERS = (
     *("id", "value", "holds", "by", "low", "high", "part", "n_seeds", "tier", "device", "protocol", "chance_p"),
     *("built", "note"),
 )
+BETWEEN = "; "
 TEXTS = ("id", "by", "tier", "device", "protocol", "note")
 
 
-def answer(claim: str, value: float | bool, by: str = "", **how: Any) -> dict[str, Any]:
+def answer(claim: str, value: float | bool | list[float], by: str = "", **how: Any) -> dict[str, Any]:
     """One line: what was found, the tolerance that judges it (`Finding.by`), what it was computed with.
 
-    A truth value is a check that holds or does not. Raises ValueError for a column that is none of `ANSWERS`.
+    A truth value is a check that holds or does not; several numbers stand in one cell, as `a; b`. Raises ValueError for
+    a column that is none of `ANSWERS`.
     """
     if unknown := sorted(set(how) - set(ANSWERS)):
         raise ValueError(f"{claim}: no column {', '.join(unknown)}; there are {', '.join(ANSWERS)}")
     if isinstance(value, bool | np.bool_):
         return {"id": claim, "holds": bool(value), "by": by or "holds"} | how
-    return {"id": claim, "value": float(value), "by": by} | how
+    number = BETWEEN.join(repr(float(v)) for v in value) if isinstance(value, list | tuple) else float(value)
+    return {"id": claim, "value": number, "by": by} | how
 
 
 def answer_table(lines: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -59,6 +62,9 @@ def read_answers(path: Path) -> dict[str, Finding]:
         known = {k: v for k, v in row.items() if k != "id" and not pd.isna(v)}
         holds = known.pop("holds", None)
         value = known.pop("value", None) if holds is None else _true(holds)
+        if isinstance(value, str):
+            parts = [float(part) for part in value.split(BETWEEN)]
+            value = parts if len(parts) > 1 else parts[0]
         if "n_seeds" in known:
             known["n_seeds"] = int(known["n_seeds"])
         if "built" in known:

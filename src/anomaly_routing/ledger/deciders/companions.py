@@ -132,7 +132,7 @@ ELSEWHERE = {
         *("Z002.cl.mz_robust", "Z002.cl.cont_share", "Z002.cl.nu_bound", "Z002.cl.svm_slow", "Z002.cl.ae_err"),
         *("Z002.cl.ae_pct", "Z002.cl.stl_context", "Z002.cl.overlap", "Z002.cl.types", "Z002.cl.objectives"),
     ),
-    "case_studies": ("S3.xmodal_reading", "S3.h1_h5", "S44.xmodal_focus", "S44.gme_biotech"),
+    "case_studies": ("S3.xmodal_reading", "S3.h1_h5", "S44.gme_biotech"),
     "ablations": (
         *("F1a.datadriven_unstable", "S3.lsmooth", "S44.fixed_delays", "S44.collapse_r", "S44.collapse_weight"),
         *("S44.single_misses_liq", "T4.lr_unstable", "T4.k10", "D2.maxw6"),

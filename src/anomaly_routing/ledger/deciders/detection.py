@@ -189,15 +189,6 @@ def level_at_gamestop(claim: Claim, sources: Sources) -> Finding:
     )
 
 
-@decides("S42.gme_n", stage="model")
-def stocks_at_gamestop(claim: Claim, sources: Sources) -> Finding:
-    def above(meta: dict, run: Any) -> float:
-        day = run.score[run.score_sessions.get_loc("2024-05-13")]
-        return float((day > meta["info"]["theta_s_tail"]).sum())
-
-    return sources.over_seeds(above, np.median, runs=sources.scored_runs)
-
-
 def claimed_counts(sources: Sources) -> dict[str, int]:
     """Row of Table 1 -> the paper's count."""
     return values(sources.claims, "T1.", ".hits")
