@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from anomaly_routing.files import replacing
 from anomaly_routing.paths import MarketPaths, repository
 from anomaly_routing.plots import in_palette
 
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 VOLATILE = ("papermill", "execution", "widgets")
 
 
@@ -101,6 +103,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("stage")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     args = parser.parse_args(argv)
+    for name in ONE_THREAD:  # small nets lose by a second thread; a run is then the same on any number of cores
+        os.environ.setdefault(name, "1")
     try:
         run_stage(args.stage, args.params)
     except (papermill.PapermillExecutionError, FileNotFoundError, KeyError) as error:
