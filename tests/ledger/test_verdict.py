@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from anomaly_routing.claims import KINDS, Claim
-from anomaly_routing.ledger.verdict import Finding, judge
+from anomaly_routing.ledger.verdict import Difference, Finding, judge, middle
 from tests.conftest import ROOT
 
 RULES = yaml.safe_load((ROOT / "paper" / "verdict_rules.yaml").read_text())
@@ -79,6 +79,47 @@ def test_a_smaller_size_is_at_best_close():
     assert verdict("detection", 9, 9, tier="cpu", n_seeds=1) == "close (tier cpu, 1 seed)"
     assert verdict("detection", 9, 9) == "match"  # nothing was trained
     assert verdict("detection", 9, 4, tier="cpu", n_seeds=1) == "differs"
+
+
+def test_seeds_need_their_tier():
+    with pytest.raises(ValueError, match="2 seeds and no tier"):
+        verdict("runtime", 9.5, 9.5, n_seeds=2)
+
+
+def test_a_difference_is_judged_in_place_of_the_level():
+    """Half an event matches, whatever the level; the interval is that of the difference."""
+    for ours, given in ((-3.0, "match"), (-3.5, "match"), (-4.0, "close"), (-4.1, "differs")):
+        assert verdict("ablation", 9.0, 2.5, difference=Difference(ours, -3.0, ours - 0.2, ours + 0.2)) == given
+    wide = Difference(-3.0, -3.0, -7.0, 1.0)
+    assert verdict("ablation", 9.0, 2.5, difference=wide, low=1.0, high=2.0) == "close (difference not shown)"
+    assert verdict("sensitivity", 87.3, 46.0, difference=Difference(0.0, -3.9)) == "close"
+
+
+def test_a_mean_near_the_claim_with_no_seed_near_says_so():
+    alone = "the mean alone, no single seed near"
+    assert verdict("attribution", 0.39, 0.40, by_seed=(0.0, 0.8), **FULL) == f"match ({alone})"
+    small = {"tier": "cpu", "n_seeds": 2}
+    assert verdict("attribution", 0.39, 0.40, by_seed=(0.0, 0.8), **small) == f"close (tier cpu, 2 seeds; {alone})"
+    assert verdict("attribution", 0.39, 0.40, by_seed=(0.36, 0.44), **FULL) == "match"
+    assert verdict("attribution", 0.39, 0.80, by_seed=(0.7, 0.9), **FULL) == "differs"
+
+
+def test_a_range_over_few_seeds_is_no_interval():
+    ends = {"low": 0.1, "high": 0.3}
+    assert verdict("graph", None, 0.2, "direction", **ends) == "match"
+    assert verdict("graph", None, 0.2, "direction", ranged=True, **ends) == "close"
+
+
+def test_what_is_read_says_so():
+    assert verdict("narrative", None, False, "holds", read=True) == "differs (by reading)"
+
+
+def test_mean_or_median_over_seeds_is_that_of_the_rules():
+    for kind, rule in RULES["rules"].items():
+        text = rule["statistic"].lower()
+        if "over seeds" in text:
+            last = max(("mean", "median"), key=lambda word: text[: text.index("over seeds")].rfind(word))
+            assert middle(kind)([0.0, 0.0, 3.0]) == {"mean": 1.0, "median": 0.0}[last], kind
 
 
 def test_a_match_that_luck_gives_is_marked():

@@ -175,7 +175,10 @@ for _stage, _names in ELSEWHERE.items():
 @decides("Z000.res.speed", stage="deep_baselines", only_real=False)
 def seconds_of_a_window(claim: Claim, sources: Sources) -> Finding:
     """Share of the LSTM autoencoder's scoring time that is saved, on the same device and windows."""
-    cost = sources.table("deep_baselines/cost").set_index("method")["score_milliseconds"]
+    table = sources.table("deep_baselines/cost").set_index("method")
+    if "score_milliseconds" not in table:
+        raise sources.not_run("deep_baselines", "cost.csv does not time scoring apart from training")
+    cost = table["score_milliseconds"]
     if absent := [name for name in ("metric_vmf", "lstm_ae") if name not in cost]:
         raise sources.not_run("deep_baselines", f"no stored run of {', '.join(absent)}")
     note = f"{cost['metric_vmf']:.3g} ms a session against {cost['lstm_ae']:.3g}"
