@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
+import json
 import math
 from dataclasses import replace
 
@@ -9,10 +12,12 @@ import pytest
 import yaml
 
 from anomaly_routing.claims import KINDS, Claim
-from anomaly_routing.ledger.verdict import Difference, Finding, judge, middle
+from anomaly_routing.ledger.deciders.training import NEAR
+from anomaly_routing.ledger.verdict import BY_MEAN, BY_READING, Difference, Finding, judge, middle
 from tests.conftest import ROOT
 
 RULES = yaml.safe_load((ROOT / "paper" / "verdict_rules.yaml").read_text())
+AS_COMMITTED = "0db5fdbad208b08fcee9f4e12ec3d08c2de845769ba45678e09d5e8d2860f66b"  # of ba3f97f
 FULL = {"tier": "gpu", "n_seeds": 10}
 EPS = 1e-6
 
@@ -182,6 +187,13 @@ def test_what_cannot_be_compared_is_an_error():
 
 
 def test_the_rules_are_those_committed_before_the_scores():
-    """A change of a tolerance must be entered under `changes`, with its reason; there is none."""
-    assert RULES["changes"] == []
+    """Their text has not moved since; what was settled later stands under `changes`, with its date and reason."""
+    text = json.dumps([RULES["common"], RULES["rules"]], sort_keys=True).encode()
+    assert hashlib.sha256(text).hexdigest() == AS_COMMITTED
+    for change in RULES["changes"]:
+        assert set(change) == {"date", "rule", "change", "reason"} and len(change["reason"]) > 20
+        assert isinstance(change["date"], datetime.date) and change["rule"] in (*KINDS, "all kinds")
+    listed = " ".join(change["change"] for change in RULES["changes"])
+    assert "T5.epochs_avg" in listed and f"{NEAR:.0%}" in listed and "S42.gme_level" in listed
+    assert BY_MEAN in listed and BY_READING in listed
     assert RULES["rules"]["detection"]["close"] == 1 and RULES["rules"]["lead_time"]["match"] == 0.5

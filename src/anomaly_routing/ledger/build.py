@@ -33,7 +33,8 @@ def ledger(sources: Sources) -> pd.DataFrame:
 
     Columns: id, source, locator, kind, claim, paper, unit, verdict, qualifier, ours, interval (what low and high are),
     low, high, n_seeds, tier, protocol, device, chance_p, paired_p, reason, result (claims that restate one figure share
-    it), mark (what whole numbers say of the printed figure), rule, audit, file and line (of the decider), stage.
+    it), mark (what whole numbers say of the printed figure), rule, audit, file and line (of the computation), stage,
+    group (module of the decider).
     """
     known = deciders()
     rows = [
@@ -73,7 +74,7 @@ def _row(claim: Claim, decider: Decider | None, sources: Sources) -> dict[str, A
         "file": decider.file,
         "line": decider.line,
     }
-    return row | {"stage": decider.stage}
+    return row | {"stage": decider.stage, "group": decider.group}
 
 
 def decide(claim: Claim, decider: Decider, sources: Sources) -> tuple[Finding | None, Verdict, str]:

@@ -44,8 +44,7 @@ def luck(methods: dict[str, Any]) -> dict[str, float | None]:
 
 def earned(table: pd.DataFrame) -> pd.DataFrame:
     """Claims about results: decided by what was computed here, not by the paper's own figures or by our taking over."""
-    decided_by = table.file.str.extract(r"(\w+)\.py$")[0]
-    return table[decided_by.isin(RESULTS) & (table.qualifier != BUILT_SO)]
+    return table[table.group.isin(RESULTS) & (table.qualifier != BUILT_SO)]
 
 
 def listed(rows: pd.DataFrame, up: str = UP) -> str:
