@@ -11,6 +11,8 @@ import yaml
 
 from anomaly_routing import fresh
 from anomaly_routing.files import read_json
+from anomaly_routing.ledger.registry import decider_of, deciders
+from anomaly_routing.ledger.summary import read_ledger
 from anomaly_routing.runs import INDEX, RunStore, read_meta
 from tests.conftest import ROOT
 
@@ -25,6 +27,20 @@ def test_every_report_is_the_one_that_its_lock_names():
 
 def test_no_parameter_and_no_input_has_moved_since():
     assert explained("inputs") == [], "run these stages again: make reproduce, make us100"
+
+
+def test_the_committed_ledger_names_the_present_lines():
+    """A link of the page leads to the code that computes the claim, not to where it stood when the page was made."""
+    known = deciders()
+    for market in _markets():
+        table = read_ledger(ROOT / "reports" / market / "tables" / "claims.csv")
+        now = [decider_of(name, known) for name in table.id]
+        moved = [
+            d.pattern
+            for d, row in zip(now, table.itertuples(), strict=True)
+            if (d.file, d.line) != (row.file, row.line)
+        ]
+        assert not moved, f"run notebook 12 of {market} again: {', '.join(moved[:5])}"
 
 
 def test_every_accepted_change_has_a_reason():

@@ -35,6 +35,7 @@ TITLES = {"us100": "100 US stocks, real prices", "simulated": "simulated market"
 def two_minutes(root: Path) -> str:
     """The opening: what the paper says, how many of its claims stand, the headline, the two editions."""
     claims = {name: claim.value for name, claim in load_claims(root / "paper" / "claims.yaml").items()}
+    rules = yaml.safe_load((root / "paper" / "verdict_rules.yaml").read_text(encoding="utf-8"))
     reports = root / "reports" / MARKETS[0]
     opening = cards.filled(
         root,
@@ -45,6 +46,7 @@ def two_minutes(root: Path) -> str:
         hits=claims["T1.ours.hits"],
         events=claims["S41.n_events"],
         lead=claims["ABS.lead"],
+        changes=len(rules["changes"]),
     )
     if not (reports / "tables" / "claims.csv").exists():
         return f"{opening}\nNo verdict yet: run notebook 12 on the real market."
@@ -123,7 +125,7 @@ def _verdict(methods: dict[str, Any]) -> str:
     n = len(methods)
     return (
         f"Of {n} detectors, so many hit more events than their own alarms moved in time (p < 0.05): "
-        f"{'; '.join(parts)}. At most about {0.05 * n:.0f} of {n} would do so if none were better than chance; many "
+        f"{'; '.join(parts)}. On average about {0.05 * n:.0f} of {n} would do so if none were better than chance; many "
         "are near copies of each other, so they pass or fail together."
     )
 

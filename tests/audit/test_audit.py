@@ -101,6 +101,15 @@ def test_blind_alarms_against_simulation():
     assert chance.some_stock_exceeds(100, 0.05) == pytest.approx(0.994, abs=5e-4)
 
 
+@pytest.mark.parametrize("hits", [1, 2, 5, 6])
+def test_the_median_lead_of_luck_against_simulation(hits):
+    rng = np.random.default_rng(hits)
+    share = 0.91 ** np.arange(5)
+    leads = rng.choice([5, 4, 3, 2, 1], (40_000, hits), p=share / share.sum())
+    assert chance.median_lead(0.09, hits) == pytest.approx(np.median(leads, axis=1).mean(), abs=0.025)
+    assert chance.median_lead(0.09, 1) == pytest.approx(chance.mean_lead(0.09))
+
+
 @pytest.mark.parametrize(("a", "b", "n"), [(4, 2, 5), (5, 5, 6), (6, 1, 7)])
 def test_paired_bounds_against_all_placements(a, b, n):
     """Both sets of hits placed in every way among n events."""

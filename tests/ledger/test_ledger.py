@@ -10,7 +10,7 @@ import pytest
 
 from anomaly_routing.claims import load_claims
 from anomaly_routing.errors import MarketDataError
-from anomaly_routing.ledger import build
+from anomaly_routing.ledger import build, summary
 from anomaly_routing.ledger.intervals import over_seeds, t_interval
 from anomaly_routing.ledger.registry import decider_of, deciders, without_claim, without_decider
 from anomaly_routing.ledger.sources import PAPER_MARKET, Sources
@@ -218,8 +218,26 @@ def test_totals_add_up(empty):
     assert counted.iloc[-1].claims == len(CLAIMS) and counted.claims.iloc[:-1].sum() == len(CLAIMS)
     assert build.totals(table, "source").claims.iloc[:-1].tolist() == [414, 19, 45]
     assert build.outstanding(table).claims.sum() == (table.verdict == NOT_RUN).sum()
+    assert counted["by reading"].iloc[-1] == table.qualifier.str.contains("by reading").sum() > 3
     head = build.headline(table, {"detection": 22.6})
     assert list(head.part) == ["detection", "lead", "gain", "attribution", "cost"] and head.chance[0] == "22.6"
+
+
+def test_the_totals_keep_texts_and_restatements_apart():
+    """Made-up ledger: three claims on one result, one on its own, a wrong equation number, a text beside the paper."""
+    rows = [("A", "the paper", "differs", "hits of full")] * 3 + [("B", "the paper", "differs", "B")]
+    rows += [("T3.eqref.x", "the paper", REFUTED, "x"), ("S41.days", "the paper", REFUTED, "days")]
+    rows += [("Z002.a", "the chapter", "match", "Z002.a")]
+    table = pd.DataFrame(rows, columns=["id", "source", "verdict", "result"]).assign(
+        qualifier="", group="tables", file="f.py", line=1
+    )
+    text = summary.totals_sentence(table)
+    assert "Of the paper's 6 checkable claims 0 match" in text and "4 differ, 1 are refuted" in text
+    assert "and 1 more by a wrong equation number" in text and "the 4 that differ rest on 2 distinct results" in text
+    assert "3 of them restate one (`hits of full`)" in text and "Of the 1 claims of the chapter 1 match" in text
+    lists = summary.three_lists(table.assign(reason=""))
+    assert "4 claims about results come out otherwise here, on 2 distinct results" in lists
+    assert "**Wrong equation numbers:** 1 " in lists and "**Excluded by its own figures:** 1 " in lists
 
 
 def test_marks_repeat_the_audit(empty):
