@@ -152,14 +152,15 @@ def totals_sentence(table: pd.DataFrame) -> str:
     and those of the two texts beside it."""
     paper = table.source == PAPER
     other = table[paper & (table.verdict == DIFFERS)]
-    often = other.result.value_counts().head(1)
+    often = other.result.value_counts()
+    most = f", and {often.iloc[0]} of them restate one (`{often.index[0]}`)" if len(often) < len(other) else ""
     texts = " and ".join(dict.fromkeys(table.source[~paper]))
     return sentence(
         "Of the paper's {n} checkable claims {first}. Claims repeat each other: the {d} that differ rest on {k} "
-        "distinct results, and {most} of them restate one (`{name}`). {read} verdicts of all were given by reading. Of "
+        "distinct results{most}. {read} verdicts of all were given by reading. Of "
         "the {m} claims of {texts} {second}.",
         n=int(paper.sum()), first=_counted(table[paper]), d=len(other), k=other.result.nunique(),
-        most=int(often.iloc[0]) if len(often) else 0, name=often.index[0] if len(often) else "none",
+        most=most,
         read=int(table.qualifier.str.contains(BY_READING).sum()), m=int((~paper).sum()), texts=texts,
         second=_counted(table[~paper]),
     )  # fmt: skip
