@@ -124,6 +124,26 @@ def test_each_kind_of_difference_is_seen(house):
         fresh.accept(house, "simulated", "own", "a comment")
 
 
+def test_a_pipeline_that_is_not_the_locks_is_seen(house):
+    """Names of stages, commands and dependencies, each way round; `${...}` is filled as DVC fills it."""
+    text = (house / "dvc.yaml").read_text()
+
+    def after(old: str, new: str) -> list[tuple[str, str]]:
+        assert old in text
+        (house / "dvc.yaml").write_text(text.replace(old, new))
+        return kinds(house)
+
+    assert after("paper/p.txt]", "paper/p.txt, paper/q.txt]") == [("inputs", "paper/q.txt")]
+    assert after(", paper/p.txt]", "]") == [("inputs", "paper/p.txt")]
+    assert after("cp src/a.py", "cp -f src/a.py") == [("inputs", "dvc.yaml: cmd")]
+    assert after("cp src/a.py", "cp src/${own.k}.py") == [("inputs", "dvc.yaml: cmd")]
+    assert fresh.pipeline(house / "dvc.yaml")["own"]["cmd"].endswith("cp src/1.py reports/out")
+    both = [("inputs", "dvc.yaml: stage not in the lock"), ("inputs", "dvc.yaml: stage not in the dvc.yaml")]
+    assert after("  own:\n", "  other:\n") == both
+    with pytest.raises(ValueError, match="not code alone"):
+        fresh.accept(house, "simulated", "own", "a comment")
+
+
 def test_accepting_needs_a_reason_and_lasts_until_the_next_edit(house):
     with pytest.raises(ValueError, match="no code change"):
         fresh.accept(house, "simulated", "own", "nothing happened")
@@ -140,6 +160,9 @@ def test_accepting_needs_a_reason_and_lasts_until_the_next_edit(house):
 def test_what_git_does_not_keep_may_be_absent(house):
     lock = yaml.safe_load((house / "dvc.lock").read_text())
     lock["stages"]["own"]["deps"].append({"path": "data/interim/x", "hash": "md5", "md5": "0" * 32})
+    (house / "dvc.yaml").write_text(
+        (house / "dvc.yaml").read_text().replace("paper/p.txt]", "paper/p.txt, data/interim/x]")
+    )
     (house / "dvc.lock").write_text(yaml.safe_dump(lock))
     assert kinds(house) == []
     (house / "data/interim").mkdir(parents=True)
