@@ -111,7 +111,9 @@ def test_the_citation_is_complete_and_of_this_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {"cff-version", "message", "title", "authors", "references"} <= set(citation)
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
-    assert "2510.17088v1" in citation["references"][0]["identifiers"][0]["value"]
+    paper = citation["references"][0]
+    assert "2510.17088v1" in paper["identifiers"][0]["value"] and paper["url"].endswith("/2510.17088v1")
+    assert [(a["given-names"], a["family-names"]) for a in paper["authors"]] == [("Zan", "Li"), ("Rui", "Fan")]
 
 
 def test_the_teachers_sheet_has_every_notebook():
@@ -119,6 +121,27 @@ def test_the_teachers_sheet_has_every_notebook():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         name = path.stem.replace("_", " ")
         assert f"| {name} |" in sheet and f"**{name}.**" in sheet, f"docs/TEACHING.md lacks {name}"
+
+
+def test_answers_that_stand_in_the_notebook_do():
+    """Each exercise of such a notebook has its answer in the same cell or in one after it; the others have one here."""
+    sheet = (ROOT / "docs" / "TEACHING.md").read_text().split("## Worked answers")[1]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text())["cells"]
+        texts = ["".join(cell["source"]) for cell in cells]
+        start = next(k for k, text in enumerate(texts) if "**Exercises.**" in text)
+        asked = len(re.findall(r"\(\d\)\s", re.split(r"\*\*Worked answers", texts[start].split("**Exercises.**")[1])[0]))
+        own = re.search(rf"\*\*{path.stem.replace('_', ' ')}\.\*\*(.*?)(?=\n\*\*|$)", sheet, re.S).group(1)
+        if "stand in the notebook" not in own:
+            assert len(re.findall(r"\(\d\)\s", own)) == asked, f"{path.stem}: answers in docs/TEACHING.md"
+            continue
+        after = "\n".join(texts[start:]).split("**Exercises.**")[1]
+        inline = after.count("*Answer:")
+        worked = (
+            len(re.findall(r"\(\d\)\s", after.split("**Worked answers.**")[1])) if "**Worked answers.**" in after else 0
+        )
+        ordinals = sum(f'"{word}. ' in after for word in ("First", "Second", "Third"))
+        assert asked in (inline, worked, ordinals), f"{path.stem}: {asked} exercises, no {asked} answers after them"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT / "src")))
