@@ -15,6 +15,8 @@ import yaml
 
 from anomaly_routing import cards
 from anomaly_routing.claims import load_claims
+from anomaly_routing.evaluation.protocols import HEADLINE_BUDGET
+from anomaly_routing.evaluation.thresholds import BUDGETS, HISTORY
 from anomaly_routing.files import read_json, replacing
 from anomaly_routing.ledger import summary
 from anomaly_routing.markets import stage_seconds
@@ -82,6 +84,27 @@ def headline(metrics: dict[str, Any], table: pd.DataFrame) -> str:
         "|" + "---|" * len(heads),
     ]
     return "\n".join([*lines, *(_line(row, claimed) for row in table.to_dict("records"))])
+
+
+def explained(root: Path) -> str:
+    """What the columns of these tables are, with the settings of the real market and of the protocols."""
+    claims = {name: claim.value for name, claim in load_claims(root / "paper" / "claims.yaml").items()}
+    reports, budget = f"reports/{MARKETS[0]}", BUDGETS[HEADLINE_BUDGET]
+    ours = read_json(root / reports / "metrics.json")["methods"][summary.MODEL]["paper"]
+    return cards.filled(
+        root,
+        "table1.md",
+        window=summary.WORDS[int(claims["S2.window5"])],
+        cut=claims["S2.threshold"],
+        val=summary.WORDS[ours["n_events_val"]],
+        events=ours["n_events"],
+        level="95%",
+        nominal=1 - claims["S2.threshold"] / 100,
+        allowed=budget.allowed,
+        history=HISTORY,
+        scorecard=f"{reports}/notebooks/12_scorecard.ipynb",
+        baselines=f"{reports}/notebooks/04_deep_baselines.ipynb",
+    ).strip()
 
 
 def _line(row: dict[str, Any], claimed: bool) -> str:
@@ -208,6 +231,8 @@ def with_headline(text: str, root: Path) -> str:
     folders = [root / "reports" / market for market in MARKETS]
     made = [headline(read_json(f / "metrics.json"), read_table1(f)) for f in folders if (f / "metrics.json").exists()]
     made += [attribution(read_json(f / "attribution.json")) for f in folders if (f / "attribution.json").exists()]
+    if (root / "reports" / MARKETS[0] / "metrics.json").exists():
+        made.append(explained(root))
     text = _between(text, START, END, "\n\n".join(made))
     measured = root / "benchmarks" / "measured.json"
     return _between(text, TIMES_START, TIMES_END, times(read_json(measured), root)) if measured.exists() else text
