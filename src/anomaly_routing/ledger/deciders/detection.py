@@ -153,6 +153,7 @@ def best_two(claim: Claim, sources: Sources) -> Finding:
         "rates",
         n_seeds=entry["n_seeds"],
         tier=entry["tier"],
+        protocol="paper",
         note=f"best here: {', '.join(best)} at {rate:.1f}%",
     )
 
