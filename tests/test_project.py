@@ -87,6 +87,22 @@ def test_the_readme_opens_with_the_generated_summary():
     assert before.startswith("# ") and not re.search(r"\d", NAMES.sub("", before + after))
 
 
+# digits of the README that are names or needs of the machine: versions, notebooks, tables, an index
+ALLOWED = re.compile(
+    r"Python \d\.\d+|about \d GB|x86-64|\bt\+1\b|Notebook \d\d|\b(?:0\d|1[0-2])(?= [a-z])|Tables [\d, ]+and \d"
+)
+
+
+def test_no_result_is_typed_in_the_readme():
+    """Outside generated parts, code and links, a digit is the name of something or a need of the machine."""
+    text = (ROOT / "README.md").read_text()
+    for pattern in (r"<!-- (\w+): written by make readme -->.*?<!-- end of \1 -->", r"```.*?```"):
+        text = re.sub(pattern, "", text, flags=re.S)
+    prose = ALLOWED.sub("", NAMES.sub("", re.sub(r"\]\([^)]*\)", "]", text)))
+    assert re.findall(r".{0,30}\d.{0,10}", prose) == []
+    assert re.search(r"\d", ALLOWED.sub("", "12 of 13 events, 30 epochs"))
+
+
 def test_no_number_is_typed_in_a_template(tmp_path):
     templates = sorted((ROOT / cards.TEMPLATES).glob("*.md"))
     assert len(templates) >= 4
@@ -111,7 +127,9 @@ def test_the_citation_is_complete_and_of_this_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {"cff-version", "message", "title", "authors", "references"} <= set(citation)
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
-    assert "2510.17088v1" in citation["references"][0]["identifiers"][0]["value"]
+    paper = citation["references"][0]
+    assert "2510.17088v1" in paper["identifiers"][0]["value"] and paper["url"].endswith("/2510.17088v1")
+    assert [(a["given-names"], a["family-names"]) for a in paper["authors"]] == [("Zan", "Li"), ("Rui", "Fan")]
 
 
 def test_the_teachers_sheet_has_every_notebook():
@@ -119,6 +137,29 @@ def test_the_teachers_sheet_has_every_notebook():
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         name = path.stem.replace("_", " ")
         assert f"| {name} |" in sheet and f"**{name}.**" in sheet, f"docs/TEACHING.md lacks {name}"
+
+
+def test_answers_that_stand_in_the_notebook_do():
+    """Each exercise of such a notebook has its answer in the same cell or in one after it; the others have one here."""
+    sheet = (ROOT / "docs" / "TEACHING.md").read_text().split("## Worked answers")[1]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text())["cells"]
+        texts = ["".join(cell["source"]) for cell in cells]
+        start = next(k for k, text in enumerate(texts) if "**Exercises.**" in text)
+        asked = len(
+            re.findall(r"\(\d\)\s", re.split(r"\*\*Worked answers", texts[start].split("**Exercises.**")[1])[0])
+        )
+        own = re.search(rf"\*\*{path.stem.replace('_', ' ')}\.\*\*(.*?)(?=\n\*\*|$)", sheet, re.S).group(1)
+        if "stand in the notebook" not in own:
+            assert len(re.findall(r"\(\d\)\s", own)) == asked, f"{path.stem}: answers in docs/TEACHING.md"
+            continue
+        after = "\n".join(texts[start:]).split("**Exercises.**")[1]
+        inline = after.count("*Answer:")
+        worked = (
+            len(re.findall(r"\(\d\)\s", after.split("**Worked answers.**")[1])) if "**Worked answers.**" in after else 0
+        )
+        ordinals = sum(f'"{word}. ' in after for word in ("First", "Second", "Third"))
+        assert asked in (inline, worked, ordinals), f"{path.stem}: {asked} exercises, no {asked} answers after them"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT / "src")))

@@ -74,6 +74,9 @@ def model_card(root: Path) -> str:
         matched_hits=matched["hits_test"],
         matched_events=matched["n_events_test"],
         matched_p=matched["chance_p_test"],
+        once_hits=matched["hits_test_march_collapsed"],
+        once_events=matched["n_events_test_march_collapsed"],
+        once_p=matched["chance_p_test_march_collapsed"],
         totals=totals_sentence(read_ledger(root / "reports" / MARKET / "tables" / "claims.csv")),
     )
 

@@ -17,15 +17,14 @@ from anomaly_routing.case_measures import DEFAULT_PRESET, PHASES, Track
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.claims import Claim
 from anomaly_routing.ledger.build import decide, shown
-from anomaly_routing.ledger.intervals import t_interval
+from anomaly_routing.ledger.intervals import over_seeds
 from anomaly_routing.ledger.registry import decider_of, deciders
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import Finding, judge
+from anomaly_routing.ledger.verdict import Finding, judge, middle
 from anomaly_routing.model.config import PRESETS
 
 STAGE = "case_studies"
 UPSTREAM = ("", "data", "features", "model", STAGE)  # stages whose claims can be decided when this one runs
-MEANS = ("attribution", "ablation")  # kinds of claim of which the rules compare the mean over seeds; else the median
 
 
 def tracks(
@@ -61,16 +60,14 @@ def finding(claim: Claim, values: Sequence[Any], **how: Any) -> Finding | None:
     if not known:
         return None
     how |= {"n_seeds": len(known), "protocol": "paper"}
-    middle = np.mean if claim.kind in MEANS else np.median
     if isinstance(known[0], bool):
         return Finding(all(known), "holds", part=float(np.mean(known)), **how)
     if isinstance(known[0], tuple):
-        return Finding([float(v) for v in middle(np.array(known), axis=0)], **how)
-    low, high = t_interval(known)
+        return Finding([float(v) for v in middle(claim.kind)(np.array(known), axis=0)], **how)
     note = f"by seed: {' '.join(f'{v:.3g}' for v in known)}" if len(known) > 1 else ""
     if len(known) < len(values) and len(values) > 1:
         note += f"; {len(values) - len(known)} more without a value"
-    return Finding(float(middle(known)), _by(claim), low=low, high=high, note=note.strip("; "), **how)
+    return Finding(float(middle(claim.kind)(known)), _by(claim), note=note.strip("; "), **over_seeds(known), **how)
 
 
 def _by(claim: Claim) -> str:

@@ -3,7 +3,8 @@
 Three kinds of difference between a stage's lock and the working tree:
 
 report      what the stage wrote is not what the lock says it wrote: never right; tests fail.
-inputs      parameters, the paper's files or earlier results differ: the report is about something else; tests fail.
+inputs      parameters, the paper's files, earlier results, or the stage itself (its name, command or list of
+            dependencies) differ: the report is about something else; tests fail.
 code        only code differs, as after an edit of a comment: listed here. Run the stage again, or, when the edit cannot
             move a number, say so: `python -m anomaly_routing.fresh accept STAGE --reason "..."` writes a line with the
             reason to `accepted.csv` and brings the lock up to date. A later edit is listed again.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from anomaly_routing.paths import repository
 
 CODE = ("src/", "notebooks/")
 LOCAL = ("data/",)  # in no clone
+PLACE = re.compile(r"\$\{([^}]+)\}")  # a value of the parameters in dvc.yaml
 ACCEPTED = "accepted.csv"
 COLUMNS = ("market", "stage", "path", "digest", "reason")
 
@@ -65,9 +68,44 @@ def differences(root: Path) -> list[Difference]:
     """Every difference between the locks and the working tree, as `kind` report, inputs or code."""
     found = []
     for market, path in locks(root).items():
-        for stage, lock in (yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] or {}).items():
+        locked = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] or {}
+        found += [Difference(market, *line) for line in _of_pipeline(path.with_name("dvc.yaml"), locked)]
+        for stage, lock in locked.items():
             found += [Difference(market, stage, *line) for line in _of_stage(root, lock)]
     return found
+
+
+def _of_pipeline(file: Path, locked: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Stages, commands and dependencies of the pipeline file that the lock does not have, and the other way round:
+    (stage, kind, what, present digest). Such a report was made by another pipeline, so all of them count as inputs."""
+    stages, lines = pipeline(file), []
+    for stage in [*stages, *(name for name in locked if name not in stages)]:
+        if stage not in stages or stage not in locked:
+            missing = "lock" if stage in stages else file.name
+            lines.append((stage, "inputs", f"{file.name}: stage not in the {missing}", digest_of(stages.get(stage))))
+            continue
+        if stages[stage]["cmd"] != locked[stage]["cmd"]:
+            lines.append((stage, "inputs", f"{file.name}: cmd", digest_of(stages[stage]["cmd"])))
+        deps, known = stages[stage]["deps"], [entry["path"] for entry in locked[stage].get("deps", [])]
+        for path in sorted(set(deps) ^ set(known)):
+            lines.append((stage, "inputs", path, "new" if path in deps else "no longer a dependency"))
+    return lines
+
+
+def pipeline(file: Path) -> dict[str, dict[str, Any]]:
+    """Stage -> its `cmd` and `deps`, with `${...}` filled from the parameters beside the file, as DVC does."""
+    beside = file.with_name("params.yaml")
+    params = yaml.safe_load(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+
+    def value(match: re.Match[str]) -> str:
+        found: Any = params
+        for part in match.group(1).strip().split("."):
+            found = found[part]
+        return str(found)
+
+    text = PLACE.sub(value, file.read_text(encoding="utf-8"))
+    stages = yaml.safe_load(text)["stages"]
+    return {name: {"cmd": stage["cmd"], "deps": list(stage.get("deps") or [])} for name, stage in stages.items()}
 
 
 def _of_stage(root: Path, lock: dict[str, Any]) -> list[tuple[str, str, str]]:

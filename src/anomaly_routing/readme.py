@@ -15,6 +15,8 @@ import yaml
 
 from anomaly_routing import cards
 from anomaly_routing.claims import load_claims
+from anomaly_routing.evaluation.protocols import HEADLINE_BUDGET
+from anomaly_routing.evaluation.thresholds import BUDGETS, HISTORY
 from anomaly_routing.files import read_json, replacing
 from anomaly_routing.ledger import summary
 from anomaly_routing.markets import stage_seconds
@@ -35,6 +37,7 @@ TITLES = {"us100": "100 US stocks, real prices", "simulated": "simulated market"
 def two_minutes(root: Path) -> str:
     """The opening: what the paper says, how many of its claims stand, the headline, the two editions."""
     claims = {name: claim.value for name, claim in load_claims(root / "paper" / "claims.yaml").items()}
+    rules = yaml.safe_load((root / "paper" / "verdict_rules.yaml").read_text(encoding="utf-8"))
     reports = root / "reports" / MARKETS[0]
     opening = cards.filled(
         root,
@@ -45,6 +48,7 @@ def two_minutes(root: Path) -> str:
         hits=claims["T1.ours.hits"],
         events=claims["S41.n_events"],
         lead=claims["ABS.lead"],
+        changes=len(rules["changes"]),
     )
     if not (reports / "tables" / "claims.csv").exists():
         return f"{opening}\nNo verdict yet: run notebook 12 on the real market."
@@ -80,6 +84,27 @@ def headline(metrics: dict[str, Any], table: pd.DataFrame) -> str:
         "|" + "---|" * len(heads),
     ]
     return "\n".join([*lines, *(_line(row, claimed) for row in table.to_dict("records"))])
+
+
+def explained(root: Path) -> str:
+    """What the columns of these tables are, with the settings of the real market and of the protocols."""
+    claims = {name: claim.value for name, claim in load_claims(root / "paper" / "claims.yaml").items()}
+    reports, budget = f"reports/{MARKETS[0]}", BUDGETS[HEADLINE_BUDGET]
+    ours = read_json(root / reports / "metrics.json")["methods"][summary.MODEL]["paper"]
+    return cards.filled(
+        root,
+        "table1.md",
+        window=summary.WORDS[int(claims["S2.window5"])],
+        cut=claims["S2.threshold"],
+        val=summary.WORDS[ours["n_events_val"]],
+        events=ours["n_events"],
+        level="95%",
+        nominal=1 - claims["S2.threshold"] / 100,
+        allowed=budget.allowed,
+        history=HISTORY,
+        scorecard=f"{reports}/notebooks/12_scorecard.ipynb",
+        baselines=f"{reports}/notebooks/04_deep_baselines.ipynb",
+    ).strip()
 
 
 def _line(row: dict[str, Any], claimed: bool) -> str:
@@ -123,7 +148,7 @@ def _verdict(methods: dict[str, Any]) -> str:
     n = len(methods)
     return (
         f"Of {n} detectors, so many hit more events than their own alarms moved in time (p < 0.05): "
-        f"{'; '.join(parts)}. At most about {0.05 * n:.0f} of {n} would do so if none were better than chance; many "
+        f"{'; '.join(parts)}. On average about {0.05 * n:.0f} of {n} would do so if none were better than chance; many "
         "are near copies of each other, so they pass or fail together."
     )
 
@@ -206,6 +231,8 @@ def with_headline(text: str, root: Path) -> str:
     folders = [root / "reports" / market for market in MARKETS]
     made = [headline(read_json(f / "metrics.json"), read_table1(f)) for f in folders if (f / "metrics.json").exists()]
     made += [attribution(read_json(f / "attribution.json")) for f in folders if (f / "attribution.json").exists()]
+    if (root / "reports" / MARKETS[0] / "metrics.json").exists():
+        made.append(explained(root))
     text = _between(text, START, END, "\n\n".join(made))
     measured = root / "benchmarks" / "measured.json"
     return _between(text, TIMES_START, TIMES_END, times(read_json(measured), root)) if measured.exists() else text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from itertools import combinations_with_replacement, product
 
 import numpy as np
@@ -12,6 +14,7 @@ from scipy.stats import kurtosis
 
 from anomaly_routing.audit import calendar, chance, counts, forms, shapes
 from anomaly_routing.evaluation.statistics import paired_exact
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 6])
@@ -98,6 +101,15 @@ def test_blind_alarms_against_simulation():
     assert chance.some_stock_exceeds(100, 0.05) == pytest.approx(0.994, abs=5e-4)
 
 
+@pytest.mark.parametrize("hits", [1, 2, 5, 6])
+def test_the_median_lead_of_luck_against_simulation(hits):
+    rng = np.random.default_rng(hits)
+    share = 0.91 ** np.arange(5)
+    leads = rng.choice([5, 4, 3, 2, 1], (40_000, hits), p=share / share.sum())
+    assert chance.median_lead(0.09, hits) == pytest.approx(np.median(leads, axis=1).mean(), abs=0.025)
+    assert chance.median_lead(0.09, 1) == pytest.approx(chance.mean_lead(0.09))
+
+
 @pytest.mark.parametrize(("a", "b", "n"), [(4, 2, 5), (5, 5, 6), (6, 1, 7)])
 def test_paired_bounds_against_all_placements(a, b, n):
     """Both sets of hits placed in every way among n events."""
@@ -159,13 +171,37 @@ def test_index_mass_and_neighbours():
     weights = np.array([0.3, 0.25, 0.2, 0.15, 0.1])
     both = forms.pressure(weights, 0.3, 0.95, 0.28, 0.15, 0.78)
     assert both == pytest.approx({"sd": 0.484, "1 - sd": 0.589})
-    need = forms.breadth_for(weights, 0.6, 0.95, 0.28, 0.15, 0.78)
-    assert forms.pressure(weights, need, 0.95, 0.28, 0.15, 0.78)["sd"] == pytest.approx(0.6)
     alpha, row = 0.28, np.r_[np.ones(27), np.zeros(73)]
     fused = alpha * row + (1 - alpha) * np.full(100, 0.01)
     assert forms.prior_mass(alpha, 27) == pytest.approx((alpha * row).sum() / fused.sum())
     assert forms.neighbours_kept(np.full(50, 0.3), 20, 5.0) == pytest.approx(50)
     assert forms.neighbours_kept(np.r_[[40.0] * 2, [-40.0] * 8], 2, 5.0) == pytest.approx(2, abs=1e-6)
+
+
+def test_the_index_over_all_admissible_components_against_a_search():
+    """Random components never leave the range and the corners reach it; both readings can print both days (A66)."""
+    weights, rng = np.array([0.3, 0.25, 0.2, 0.15, 0.1]), np.random.default_rng(0)
+    for reading, fourth in (("sd", (0, 0.5)), ("1 - sd", (0.5, 1))):
+        low, high = forms.pressure_range(weights, reading, (0.4, 0.9))
+        ends = [(0, 1), (0, 1), (0, 0.5), fourth, (0.4, 0.9)]
+        corners = np.array(np.meshgrid(*ends)).reshape(5, -1).T
+        drawn = rng.uniform(*np.array(ends).T, (200_000, 5))
+        assert (corners @ weights).min() == pytest.approx(low) and (corners @ weights).max() == pytest.approx(high)
+        near = drawn[np.abs(drawn @ weights - 0.6) < 0.002]
+        need = forms.least_breadth(weights, 0.6, reading, (0.4, 0.9))
+        assert 0 <= need <= near[:, 0].min() + 0.01 and near[:, 0].min() < need + 0.2
+        assert np.isnan(forms.least_breadth(weights, 0.99, reading, (0.4, 0.9)))
+    assert weights @ [0.34, 0.95, 0.28, 0.85, 0.78] == pytest.approx(0.60, abs=0.005)
+    assert weights @ [0.02, 0.64, 0.22, 0.80, 0.50] == pytest.approx(0.38, abs=0.005)
+
+
+def test_the_audit_notebook_treats_every_entry_that_its_head_lists():
+    cells = ["".join(c["source"]) for c in json.loads((ROOT / "notebooks" / "00_audit.ipynb").read_text())["cells"]]
+    head = re.search(r"Audit: ([^.]+)\.", cells[0]).group(1)
+    for first, last in re.findall(r"([ABD]\d+)(?:-([ABD]\d+))?", head):
+        for k in range(int(first[1:]), int((last or first)[1:]) + 1):
+            name = f"{first[0]}{k:02d}"
+            assert re.search(rf"\b{name}\b", "\n".join(cells[1:])), f"{name} is listed and not treated"
 
 
 def test_kurtosis_bound():

@@ -14,6 +14,7 @@ FOUND = {
     "a.check": Finding(False, "holds", part=0.5, n_seeds=5, tier="quick", note="half of them, so to say"),
     "a.direction": Finding(0.25, "direction", low=-0.5, high=1.0, chance_p=0.2),
     "a.count": Finding(3, "exact", built=True),
+    "a.mean": Finding(0.5, low=0.25, high=0.75, ranged=True, by_seed=(0.25, 0.75), n_seeds=2, tier="cpu"),
 }
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from anomaly_routing.claims import load_claims
 from anomaly_routing.errors import MarketDataError
-from anomaly_routing.ledger import build
-from anomaly_routing.ledger.intervals import t_interval
+from anomaly_routing.ledger import build, summary
+from anomaly_routing.ledger.intervals import over_seeds, t_interval
 from anomaly_routing.ledger.registry import decider_of, deciders, without_claim, without_decider
 from anomaly_routing.ledger.sources import PAPER_MARKET, Sources
-from anomaly_routing.ledger.verdict import NOT_RUN, NOT_TESTABLE, REFUTED, NotRun
+from anomaly_routing.ledger.verdict import NOT_RUN, NOT_TESTABLE, REFUTED, Finding, NotRun
 from anomaly_routing.paths import MarketPaths
 from tests.conftest import ROOT
 
@@ -112,8 +112,21 @@ SWEEP = pd.DataFrame(
 
 
 def test_the_sweeps_tables(empty):
+    """Judged by the difference to `full`, but what is printed as ours is the level that was measured."""
     put(empty, "table2", SWEEP)
-    assert row(empty, "T2.no_moe.hits")["verdict"] == "match"  # 4 events fewer, as the paper says, and shown
+    found = row(empty, "T2.no_moe.hits")
+    assert found["verdict"] == "match" and found["ours"] == "8"  # 4 events fewer, as the paper says, and shown
+    found = row(empty, "T2.no_mpi.hits")
+    assert (found["verdict"], found["ours"]) == ("differs", "11")
+    assert "difference -1 events (95% -1.5 to -0.5), paper -3" in found["reason"]
+    lower = SWEEP.assign(hits=SWEEP.hits - 6)  # all rows worse, so the differences stay
+    put(empty, "table2", lower)
+    found = row(empty, "T2.no_moe.hits")
+    assert (found["verdict"], found["ours"]) == ("match", "2")
+    found = row(empty, "T2.no_moe.rate")
+    assert found["verdict"] == "match" and float(found["ours"]) == pytest.approx(100 * 2 / 13, abs=0.01)
+    assert "difference -30.8 points (95% -38.5 to -23.1), paper -30.8" in found["reason"]
+    put(empty, "table2", SWEEP)
     assert row(empty, "S44.no_moe.delta")["verdict"] == "match"
     assert row(empty, "S44.no_mpi.delta")["verdict"] == "differs"  # one event fewer against three
     assert row(empty, "T2.no_mpi.lead")["verdict"] == "match"
@@ -121,6 +134,16 @@ def test_the_sweeps_tables(empty):
     put(empty, "table2", SWEEP.drop(columns=["delta", "delta_low", "delta_high"]))
     found = row(empty, "T2.no_moe.hits")
     assert (found["verdict"], found["qualifier"]) == ("close", "difference not shown")
+    paired = pd.DataFrame(
+        {"variant": ["no_moe"], "tier": ["gpu"], "mean": [-4.0], "difference of each seed": ["-4, -4"]}
+    )
+    put(empty, "ablations/differences", paired.assign(seeds=10, **{"95% low": -4.5, "95% high": -3.5}))
+    assert row(empty, "T2.no_moe.hits")["verdict"] == "match"
+    put(empty, "ablations/differences", paired.assign(seeds=2, **{"95% low": -4.5, "95% high": -3.5}))
+    found = row(empty, "T2.no_moe.hits")  # the interval of two seeds is none
+    assert found["qualifier"] == "difference not shown" and "by seed -4, -4" in found["reason"]
+    put(empty, "ablations/differences", paired.assign(seeds=10, tier="cpu", **{"95% low": -4.5, "95% high": -3.5}))
+    assert row(empty, "T2.no_moe.hits")["qualifier"] == "difference not shown"  # of another tier
     put(empty, "table2", SWEEP.assign(tier="cpu", n_seeds=1))
     found = row(empty, "S44.no_moe.delta")
     assert (found["verdict"], found["qualifier"]) == ("close", "tier cpu, 1 seed")
@@ -130,7 +153,13 @@ def test_sensitivity_compares_differences_to_the_default(empty):
     put(empty, "table4", SWEEP)
     assert row(empty, "T4.topk.20")["verdict"] == "match"  # 92.3 against 91.2, within two points
     found = row(empty, "T4.topk.10")  # ours does not move, the paper's falls by 3.9 points
-    assert found["ours"] == "91.2" and found["verdict"] == "close"
+    assert found["ours"] == "92.31" and found["verdict"] == "close"
+    put(
+        empty, "table4", SWEEP.assign(hits=SWEEP.hits - 6)
+    )  # far from the paper's levels, the difference is what it was
+    found = row(empty, "T4.topk.10")
+    assert found["ours"] == "46.15" and found["verdict"] == "close"
+    assert "difference +0 points, paper -3.9" in found["reason"] and row(empty, "T4.topk.20")["verdict"] == "differs"
     assert row(empty, "T4.lr.0.01")["verdict"] == NOT_RUN
 
 
@@ -142,7 +171,10 @@ def test_other_names_of_a_variant(empty):
 
 
 def test_a_stage_may_decide_claims_itself(empty):
-    answers = pd.DataFrame({"id": ["Z000.evt.violation", "Z002.cl.overlap", "F3.sequence"], "n_seeds": [5, None, None]})
+    answers = pd.DataFrame(
+        {"id": ["Z000.evt.violation", "Z002.cl.overlap", "F3.sequence"], "n_seeds": [10, None, None]}
+    )
+    answers["tier"] = ["gpu", None, None]
     answers["value"], answers["holds"], answers["by"] = [0.011, None, None], [None, True, True], "holds"
     answers.loc[0, "by"] = "rates"
     put(empty, "value_at_risk/claims", answers)
@@ -156,14 +188,56 @@ def test_a_stage_may_decide_claims_itself(empty):
         _ = other.answers
 
 
+def test_no_small_training_is_a_plain_match():
+    """The ledger over the committed runs: what needs training matches at the paper's size alone."""
+    sources = Sources(MarketPaths(PAPER_MARKET, ROOT), ROOT / "paper")
+    trained = [name for name, claim in CLAIMS.items() if not claim.checkable_without_training]
+    found = pd.DataFrame([row(sources, name) for name in trained])
+    assert (found.n_seeds.fillna(0) > 0).sum() > 30  # there are runs, and they are read
+    assert found.tier[found.n_seeds.notna()].ne("").all()
+    plain = found[(found.verdict == "match") & (found.qualifier == "")]
+    small = plain[~((plain.tier == "gpu") & (plain.n_seeds >= 10))]
+    assert set(small.id) <= {"T5.total.pct"}  # a sum of printed shares; none of ours
+
+
+def test_a_claim_is_answered_once_and_is_a_claim(empty):
+    put(empty, "chapter/claims", pd.DataFrame({"id": ["Z002.cl.overlap"], "holds": [True]}))
+    put(empty, "model/claims", pd.DataFrame({"id": ["S3.xmodal_reading"], "holds": [True]}))
+    assert set(Sources(empty.paths, empty.paper).answers) == {"Z002.cl.overlap", "S3.xmodal_reading"}
+    put(empty, "model/claims", pd.DataFrame({"id": ["Z002.cl.overlap"], "holds": [False]}))
+    with pytest.raises(ValueError, match=r"model.claims.csv: Z002\.cl\.overlap answered by another stage"):
+        _ = Sources(empty.paths, empty.paper).answers
+    put(empty, "model/claims", pd.DataFrame({"id": ["Z002.cl.overlapp"], "holds": [False]}))
+    with pytest.raises(ValueError, match=r"overlapp in no line of claims\.yaml"):
+        _ = Sources(empty.paths, empty.paper).answers
+
+
 def test_totals_add_up(empty):
     table = build.ledger(empty)
     counted = build.totals(table)
     assert counted.iloc[-1].claims == len(CLAIMS) and counted.claims.iloc[:-1].sum() == len(CLAIMS)
     assert build.totals(table, "source").claims.iloc[:-1].tolist() == [414, 19, 45]
     assert build.outstanding(table).claims.sum() == (table.verdict == NOT_RUN).sum()
+    assert counted["by reading"].iloc[-1] == table.qualifier.str.contains("by reading").sum() > 3
     head = build.headline(table, {"detection": 22.6})
     assert list(head.part) == ["detection", "lead", "gain", "attribution", "cost"] and head.chance[0] == "22.6"
+
+
+def test_the_totals_keep_texts_and_restatements_apart():
+    """Made-up ledger: three claims on one result, one on its own, a wrong equation number, a text beside the paper."""
+    rows = [("A", "the paper", "differs", "hits of full")] * 3 + [("B", "the paper", "differs", "B")]
+    rows += [("T3.eqref.x", "the paper", REFUTED, "x"), ("S41.days", "the paper", REFUTED, "days")]
+    rows += [("Z002.a", "the chapter", "match", "Z002.a")]
+    table = pd.DataFrame(rows, columns=["id", "source", "verdict", "result"]).assign(
+        qualifier="", group="tables", file="f.py", line=1
+    )
+    text = summary.totals_sentence(table)
+    assert "Of the paper's 6 checkable claims 0 match" in text and "4 differ, 1 are refuted" in text
+    assert "and 1 more by a wrong equation number" in text and "the 4 that differ rest on 2 distinct results" in text
+    assert "3 of them restate one (`hits of full`)" in text and "Of the 1 claims of the chapter 1 match" in text
+    lists = summary.three_lists(table.assign(reason=""))
+    assert "4 claims about results come out otherwise here, on 2 distinct results" in lists
+    assert "**Wrong equation numbers:** 1 " in lists and "**Excluded by its own figures:** 1 " in lists
 
 
 def test_marks_repeat_the_audit(empty):
@@ -178,7 +252,22 @@ def test_an_absent_file_names_its_stage(empty):
         empty.table("table2")
 
 
+def test_claims_that_restate_one_figure_share_a_result(empty):
+    put(empty, "table4", SWEEP)
+    found = {name: row(empty, name)["result"] for name in ("T4.topk.20", "T4.bilstm.128", "T4.topk.10", "S41.days")}
+    assert found["T4.topk.20"] == found["T4.bilstm.128"] == "hits of full" != found["T4.topk.10"]
+    assert found["S41.days"] == "S41.days"
+    same, other, none = Finding(0.5, by_seed=(0.25, 0.75)), Finding(0.5, by_seed=(0.5, 0.5)), Finding(0, by_seed=(0, 0))
+    names = [build.result_of(CLAIMS["ABS.lead"], finding) for finding in (same, other, none)]
+    assert len(set(names)) == 3 and names[0] == build.result_of(CLAIMS["F3.ps.mar10"], same)
+    assert names[2] == "ABS.lead"  # zeros are alike without being one figure
+
+
 def test_intervals_of_few_seeds():
+    assert over_seeds([0.9]) == {}
+    assert over_seeds([0.9, 0.1]) == {"low": 0.1, "high": 0.9, "ranged": True, "by_seed": (0.9, 0.1)}
+    enough = over_seeds([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert not enough["ranged"] and (enough["low"], enough["high"]) == t_interval([0.1, 0.2, 0.3, 0.4, 0.5])
     assert t_interval(np.array([1.0])) == (None, None)
     low, high = t_interval(np.array([1.0, 3.0]))
     assert low == pytest.approx(2 - 12.7062) and high == pytest.approx(2 + 12.7062)

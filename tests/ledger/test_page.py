@@ -49,6 +49,49 @@ def test_the_page_asks_for_nothing_from_outside(ledger):
     assert text.count("<script") == 2 and "$" not in re.sub(r"\$\{|\$heads|`[^`]*`", "", shell.split("<script>")[0])
 
 
+def test_every_form_tells_why_and_with_what():
+    """JSON and list carry reason, seeds, tier and what the ends are, not the page alone."""
+    row = {
+        "id": "T2.full.hits",
+        "claim": "hits",
+        "kind": "detection",
+        "source": "the paper",
+        "paper": "12",
+        "unit": "events",
+    }
+    row |= {
+        "ours": "6",
+        "verdict": "differs",
+        "qualifier": "",
+        "interval": "lowest and highest seed",
+        "low": 5.0,
+        "high": 7.0,
+    }
+    row |= {"n_seeds": 2, "tier": "cpu", "protocol": "paper", "device": "cpu", "chance_p": None, "paired_p": None}
+    row |= {
+        "reason": "by seed: 5 7",
+        "result": "hits of full",
+        "stage": "model",
+        "mark": "",
+        "audit": "A21",
+        "group": "detection",
+    }
+    table = pd.DataFrame([row | {"file": "src/x.py", "line": 3}])
+    text = page.as_list(table, "us100")
+    assert "6 [5 to 7, lowest and highest seed]" in text and "tier cpu, 2 seeds, protocol paper; by seed: 5 7" in text
+    assert rows_of(page.as_page(table, "us100"))[0]["interval"] == "5 to 7, lowest and highest seed"
+    assert page.interval(page.records(table.assign(interval="95%"))[0]) == "5 to 7"
+
+
+def test_the_machine_file_carries_the_reasons(ledger):
+    table, reports = ledger
+    machine = read_json(reports / "tables" / "claims.json")["claims"]
+    for row in table.to_dict("records"):
+        own = machine[row["id"]]
+        assert own.get("reason", "") == row["reason"] and own.get("unit", "") == row["unit"]
+        assert own.get("stage", "") == row["stage"]
+
+
 def test_links_lead_to_the_deciding_line(ledger):
     _, reports = ledger
     for row in rows_of((reports / "claims.html").read_text()):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
+import json
 import math
 from dataclasses import replace
 
@@ -9,10 +12,12 @@ import pytest
 import yaml
 
 from anomaly_routing.claims import KINDS, Claim
-from anomaly_routing.ledger.verdict import Finding, judge
+from anomaly_routing.ledger.deciders.training import NEAR
+from anomaly_routing.ledger.verdict import BY_MEAN, BY_READING, Difference, Finding, judge, middle
 from tests.conftest import ROOT
 
 RULES = yaml.safe_load((ROOT / "paper" / "verdict_rules.yaml").read_text())
+AS_COMMITTED = "0db5fdbad208b08fcee9f4e12ec3d08c2de845769ba45678e09d5e8d2860f66b"  # of ba3f97f
 FULL = {"tier": "gpu", "n_seeds": 10}
 EPS = 1e-6
 
@@ -81,6 +86,47 @@ def test_a_smaller_size_is_at_best_close():
     assert verdict("detection", 9, 4, tier="cpu", n_seeds=1) == "differs"
 
 
+def test_seeds_need_their_tier():
+    with pytest.raises(ValueError, match="2 seeds and no tier"):
+        verdict("runtime", 9.5, 9.5, n_seeds=2)
+
+
+def test_a_difference_is_judged_in_place_of_the_level():
+    """Half an event matches, whatever the level; the interval is that of the difference."""
+    for ours, given in ((-3.0, "match"), (-3.5, "match"), (-4.0, "close"), (-4.1, "differs")):
+        assert verdict("ablation", 9.0, 2.5, difference=Difference(ours, -3.0, ours - 0.2, ours + 0.2)) == given
+    wide = Difference(-3.0, -3.0, -7.0, 1.0)
+    assert verdict("ablation", 9.0, 2.5, difference=wide, low=1.0, high=2.0) == "close (difference not shown)"
+    assert verdict("sensitivity", 87.3, 46.0, difference=Difference(0.0, -3.9)) == "close"
+
+
+def test_a_mean_near_the_claim_with_no_seed_near_says_so():
+    alone = "the mean alone, no single seed near"
+    assert verdict("attribution", 0.39, 0.40, by_seed=(0.0, 0.8), **FULL) == f"match ({alone})"
+    small = {"tier": "cpu", "n_seeds": 2}
+    assert verdict("attribution", 0.39, 0.40, by_seed=(0.0, 0.8), **small) == f"close (tier cpu, 2 seeds; {alone})"
+    assert verdict("attribution", 0.39, 0.40, by_seed=(0.36, 0.44), **FULL) == "match"
+    assert verdict("attribution", 0.39, 0.80, by_seed=(0.7, 0.9), **FULL) == "differs"
+
+
+def test_a_range_over_few_seeds_is_no_interval():
+    ends = {"low": 0.1, "high": 0.3}
+    assert verdict("graph", None, 0.2, "direction", **ends) == "match"
+    assert verdict("graph", None, 0.2, "direction", ranged=True, **ends) == "close"
+
+
+def test_what_is_read_says_so():
+    assert verdict("narrative", None, False, "holds", read=True) == "differs (by reading)"
+
+
+def test_mean_or_median_over_seeds_is_that_of_the_rules():
+    for kind, rule in RULES["rules"].items():
+        text = rule["statistic"].lower()
+        if "over seeds" in text:
+            last = max(("mean", "median"), key=lambda word: text[: text.index("over seeds")].rfind(word))
+            assert middle(kind)([0.0, 0.0, 3.0]) == {"mean": 1.0, "median": 0.0}[last], kind
+
+
 def test_a_match_that_luck_gives_is_marked():
     assert verdict("detection", 9, 9, chance_p=0.051, **FULL) == "match (no better than chance)"
     assert verdict("detection", 9, 9, chance_p=0.05, **FULL) == "match"
@@ -141,6 +187,13 @@ def test_what_cannot_be_compared_is_an_error():
 
 
 def test_the_rules_are_those_committed_before_the_scores():
-    """A change of a tolerance must be entered under `changes`, with its reason; there is none."""
-    assert RULES["changes"] == []
+    """Their text has not moved since; what was settled later stands under `changes`, with its date and reason."""
+    text = json.dumps([RULES["common"], RULES["rules"]], sort_keys=True).encode()
+    assert hashlib.sha256(text).hexdigest() == AS_COMMITTED
+    for change in RULES["changes"]:
+        assert set(change) == {"date", "rule", "change", "reason"} and len(change["reason"]) > 20
+        assert isinstance(change["date"], datetime.date) and change["rule"] in (*KINDS, "all kinds")
+    listed = " ".join(change["change"] for change in RULES["changes"])
+    assert "T5.epochs_avg" in listed and f"{NEAR:.0%}" in listed and "S42.gme_level" in listed
+    assert BY_MEAN in listed and BY_READING in listed
     assert RULES["rules"]["detection"]["close"] == 1 and RULES["rules"]["lead_time"]["match"] == 0.5

@@ -31,6 +31,18 @@ def mean_lead(rate: float, window: int = 5) -> float:
     return float(np.average(leads, weights=(1 - rate) ** np.arange(window)))
 
 
+def median_lead(rate: float, hits: int, window: int = 5) -> float:
+    """Expected median lead in sessions over so many hits of a blind alarm, independent of each other: from the order
+    statistics of the lead of one."""
+    leads = np.arange(window, 0, -1)
+    share = (1 - rate) ** np.arange(window)
+    reach = np.cumsum(share) / share.sum()  # chance that a lead is at least 5, 4, ... sessions
+    middle = sorted({(hits - 1) // 2, hits // 2})  # places of the median in ascending order
+    # the lead at place j is at least v when at most j of the leads are below v
+    steps = [binom.cdf(j, hits, 1 - reach[leads == v][0]) for j in middle for v in leads]
+    return float(np.sum(steps) / len(middle))
+
+
 def paired_range(hits_a: int, hits_b: int, n: int) -> tuple[float, float, float]:
     """Lowest, chance-weighted mean and highest p of the exact paired test when only both counts of `n` are known.
 

@@ -82,9 +82,24 @@ def pressure(weights: np.ndarray, breadth: float, top: float, spread: float, rou
     }
 
 
-def breadth_for(weights: np.ndarray, index: float, top: float, spread: float, fourth: float, psi: float) -> float:
-    """The share of stocks above threshold that this index needs, the other components given."""
-    return float((index - np.dot(weights[1:], [top, spread, fourth, psi])) / weights[0])
+def admissible(reading: str, psi: tuple[float, float]) -> list[tuple[float, float]]:
+    """What the five components can be at all (A66): a share, a mean of scores, an SD of numbers in [0, 1], that of the
+    routing or one minus it (`reading` as in `pressure`), and psi between the two given ends."""
+    fourth = {"sd": (0.0, 0.5), "1 - sd": (0.5, 1.0)}[reading]
+    return [(0.0, 1.0), (0.0, 1.0), (0.0, 0.5), fourth, psi]
+
+
+def pressure_range(weights: np.ndarray, reading: str, psi: tuple[float, float]) -> tuple[float, float]:
+    """Lowest and highest index over all admissible components."""
+    box = np.array(admissible(reading, psi))
+    return float(np.dot(weights, box[:, 0])), float(np.dot(weights, box[:, 1]))
+
+
+def least_breadth(weights: np.ndarray, index: float, reading: str, psi: tuple[float, float]) -> float:
+    """The smallest share of stocks above threshold with which some admissible components give this index; NaN when none
+    do. A linear programme."""
+    solved = linprog([1, 0, 0, 0, 0], A_eq=[weights], b_eq=[index], bounds=admissible(reading, psi), method="highs")
+    return float(solved.fun) if solved.status == 0 else float("nan")
 
 
 def prior_mass(alpha: float, neighbours: float) -> float:

@@ -14,10 +14,10 @@ from anomaly_routing.ledger.verdict import Finding
 # columns of such a table; id and value or holds at least
 ANSWERS = (
     *("id", "value", "holds", "by", "low", "high", "part", "n_seeds", "tier", "device", "protocol", "chance_p"),
-    *("built", "note"),
+    *("built", "note", "ranged", "by_seed"),
 )
 BETWEEN = "; "
-TEXTS = ("id", "by", "tier", "device", "protocol", "note")
+TEXTS = ("id", "by", "tier", "device", "protocol", "note", "by_seed")
 
 
 def answer(claim: str, value: float | bool | list[float], by: str = "", **how: Any) -> dict[str, Any]:
@@ -48,7 +48,9 @@ def answers_table(findings: Mapping[str, Finding]) -> pd.DataFrame:
     lines = []
     for claim, finding in findings.items():
         how = {column: value for column, value in vars(finding).items() if column in ANSWERS}
-        lines.append(answer(claim, **how | {"built": finding.built or None}))
+        seeds = BETWEEN.join(repr(float(v)) for v in finding.by_seed)
+        flags = {"built": finding.built or None, "ranged": finding.ranged or None, "by_seed": seeds or None}
+        lines.append(answer(claim, **how | flags))
     return answer_table(lines)
 
 
@@ -67,8 +69,11 @@ def read_answers(path: Path) -> dict[str, Finding]:
             value = parts if len(parts) > 1 else parts[0]
         if "n_seeds" in known:
             known["n_seeds"] = int(known["n_seeds"])
-        if "built" in known:
-            known["built"] = _true(known["built"])
+        for flag in ("built", "ranged"):
+            if flag in known:
+                known[flag] = _true(known[flag])
+        if "by_seed" in known:
+            known["by_seed"] = tuple(float(part) for part in known["by_seed"].split(BETWEEN))
         if value is not None:
             found[row["id"]] = Finding(value, **known)
     return found

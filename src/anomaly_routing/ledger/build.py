@@ -14,6 +14,7 @@ from anomaly_routing.ledger.registry import Decider, decider_of, deciders
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import (
     BUILT_SO,
+    BY_READING,
     NOT_RUN,
     NOT_TESTABLE,
     VERDICTS,
@@ -30,9 +31,10 @@ SIMULATED = "a simulated market gives no verdict on a claim about markets (verdi
 def ledger(sources: Sources) -> pd.DataFrame:
     """One row a claim, in the order of `claims.yaml`.
 
-    Columns: id, source, locator, kind, claim, paper, unit, verdict, qualifier, ours, low, high, n_seeds, tier,
-    protocol, device, chance_p, paired_p, reason, mark (what whole numbers say of the printed figure), rule, audit, file
-    and line (of the decider), stage.
+    Columns: id, source, locator, kind, claim, paper, unit, verdict, qualifier, ours, interval (what low and high are),
+    low, high, n_seeds, tier, protocol, device, chance_p, paired_p, reason, result (claims that restate one figure share
+    it), mark (what whole numbers say of the printed figure), rule, audit, file and line (of the computation), stage,
+    group (module of the decider).
     """
     known = deciders()
     rows = [
@@ -58,18 +60,21 @@ def _row(claim: Claim, decider: Decider | None, sources: Sources) -> dict[str, A
         "qualifier": verdict.qualifier,
         "ours": shown(finding.value) if finding else "",
     }
+    spread = "lowest and highest seed" if finding and finding.ranged else "95%"
+    row["interval"] = spread if finding and finding.low is not None else ""
     for key in ("low", "high", "n_seeds", "tier", "protocol", "device", "chance_p", "paired_p"):
         row[key] = getattr(finding, key) if finding else None
     beside = {k: v for k, v in finding.beside.items() if v is not None} if finding else {}
     row["reason"] = "; ".join([reason, *(f"{name} {shown(value)}" for name, value in beside.items())]).strip("; ")
     row |= {
+        "result": result_of(claim, finding),
         "mark": marks(claim, sources),
         "rule": verdict.rule,
         "audit": " ".join(claim.audit),
         "file": decider.file,
         "line": decider.line,
     }
-    return row | {"stage": decider.stage}
+    return row | {"stage": decider.stage, "group": decider.group}
 
 
 def decide(claim: Claim, decider: Decider, sources: Sources) -> tuple[Finding | None, Verdict, str]:
@@ -87,9 +92,18 @@ def decide(claim: Claim, decider: Decider, sources: Sources) -> tuple[Finding | 
             return replace(finding, value=None), Verdict("differs", "", "no value"), finding.note
         return finding, judge(claim, finding, sources.rules), finding.note
     except Undecided as outcome:
-        value = getattr(outcome, "value", None)
-        found = Finding(value) if value is not None else None
-        return found, Verdict(outcome.verdict), str(outcome)
+        found = Finding(outcome.value) if outcome.value is not None else None
+        return found, Verdict(outcome.verdict, BY_READING if outcome.read else ""), str(outcome)
+
+
+def result_of(claim: Claim, finding: Finding | None) -> str:
+    """Name of the figure behind a verdict: claims that restate one result share it; else the claim's own id."""
+    if finding is None:
+        return claim.id
+    if finding.result:
+        return finding.result
+    seeds = finding.by_seed if any(finding.by_seed) else ()  # zeros are alike without being the same
+    return f"by seed {' '.join(map(repr, seeds))}" if seeds else claim.id
 
 
 def marks(claim: Claim, sources: Sources) -> str:
@@ -130,10 +144,12 @@ def shown(value: Any) -> str:
 
 def totals(table: pd.DataFrame, by: str = "kind") -> pd.DataFrame:
     """How many claims of each kind (or `source`) got which verdict, in the order of the rules, and the sum of all.
-    The column `by construction` counts those of the matches that our build takes over from the paper."""
+    The column `by construction` counts those of the matches that our build takes over from the paper, `by reading`
+    those of all that a reader decided and no computation."""
     given = pd.crosstab(table[by], table["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
     given = given.loc[list(dict.fromkeys(table[by]))]
     given.insert(1, BUILT_SO, table.assign(built=table.qualifier == BUILT_SO).groupby(by)["built"].sum())
+    given.insert(2, BY_READING, table.assign(read=table.qualifier.str.contains(BY_READING)).groupby(by)["read"].sum())
     given.loc["all"] = given.sum()
     given["claims"] = given[list(VERDICTS)].sum(axis=1)
     return given.rename_axis(by).reset_index()

@@ -23,9 +23,12 @@ HEADS = {
     "verdict": "verdict",
     "reason": "why",
     "how": "with",
-    "line": "decided by",
+    "line": "computed in",
 }
-MACHINE = ("verdict", "qualifier", "paper", "ours", "low", "high", "n_seeds", "tier", "chance_p", "file", "line")
+MACHINE = (
+    *("verdict", "qualifier", "paper", "ours", "unit", "interval", "low", "high", "n_seeds", "tier", "protocol"),
+    *("device", "chance_p", "paired_p", "reason", "result", "stage", "file", "line"),
+)
 UP = "../../"  # from reports/<market>/ to the repository
 
 
@@ -59,7 +62,11 @@ def how(row: dict[str, Any]) -> str:
 
 
 def interval(row: dict[str, Any]) -> str:
-    return f"{shown(row['low'])} to {shown(row['high'])}" if row["low"] is not None and row["high"] is not None else ""
+    """The ends as text, and what they are where it is no 95% interval."""
+    if row["low"] is None or row["high"] is None:
+        return ""
+    kind = "" if row["interval"] == "95%" else f", {row['interval']}"
+    return f"{shown(row['low'])} to {shown(row['high'])}{kind}"
 
 
 def as_page(table: pd.DataFrame, market: str) -> str:
@@ -81,19 +88,22 @@ def lead(table: pd.DataFrame, market: str) -> str:
     counts = table.verdict.value_counts()
     parts = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
     return html.escape(
-        f"{len(table)} claims, market {market}: {parts}. The rules were committed before any score "
-        "(paper/verdict_rules.yaml). Click a head to sort; the last column leads to the line of code that decides."
+        f"{len(table)} claims, market {market}: {parts}. The tolerances were committed before any "
+        "score; what was settled later stands under changes in paper/verdict_rules.yaml. Click a head to sort; each "
+        "line leads to the code that computes it."
     )
 
 
 def as_list(table: pd.DataFrame, market: str) -> str:
-    """Markdown: one line a claim, each with a link to the line that decides it."""
+    """Markdown: one line a claim, each with a link to the line that decides it, and with what and why."""
     lines = [f"# Every claim, market `{market}`", "", html.unescape(lead(table, market)), ""]
     for kind, rows in table.groupby("kind", sort=False):
-        lines += [f"## {kind}", "", "| claim | the paper | ours | verdict |", "|---|---|---|---|"]
+        lines += [f"## {kind}", "", "| claim | the paper | ours | verdict | with, why |", "|---|---|---|---|---|"]
         for row in records(rows):
             name = f"[`{row['id']}`]({code_link(row)}) {row['claim']}"
-            cells = (name, row["paper"] or "", row["ours"] or "", full_verdict(pd.Series(row)))
+            ours = f"{row['ours']} [{interval(row)}]" if interval(row) else row["ours"]
+            why = "; ".join(text for text in (how(row), row["reason"], row["mark"]) if text)
+            cells = (name, row["paper"] or "", ours or "", full_verdict(pd.Series(row)), why)
             lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     return "\n".join(lines)

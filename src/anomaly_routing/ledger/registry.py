@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anomaly_routing
 from anomaly_routing.claims import Claim
 from anomaly_routing.ledger.verdict import Finding, NotTestable
 
@@ -23,7 +24,7 @@ _TABLE: dict[str, Decider] = {}
 
 @dataclass(frozen=True)
 class Decider:
-    """`compute(claim, sources)` gives a Finding or raises Undecided; `file` and `line` say where it stands."""
+    """`compute(claim, sources)` gives a Finding or raises Undecided; `file` and `line` say where it is computed."""
 
     pattern: str
     compute: Compute
@@ -31,6 +32,11 @@ class Decider:
     line: int
     stage: str
     only_real: bool
+
+    @property
+    def group(self) -> str:
+        """Module of `deciders` that holds it."""
+        return self.compute.__module__.rsplit(".", 1)[1]
 
 
 def decides(*patterns: str, stage: str = "", only_real: bool = True) -> Callable[[Compute], Compute]:
@@ -54,6 +60,19 @@ def table(rows: Mapping[str, Any], wrap: Callable[[Any], Compute], stage: str = 
     caller = sys._getframe(1).f_code.co_filename
     for pattern, row in rows.items():
         _add(pattern, wrap(row), row if callable(row) else (caller, pattern), stage, only_real)
+
+
+def computed_in(pattern: str, where: tuple[str, str], compute: Compute, stage: str, only_real: bool = True) -> None:
+    """A claim that a stage decides with its own code; `where` is a file below the package and how its line begins.
+
+    Raises ValueError when no line of the file begins so.
+    """
+    path = Path(anomaly_routing.__file__).parent / where[0]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [number for number, text in enumerate(lines, 1) if text.startswith(where[1])]
+    if not found:
+        raise ValueError(f"{pattern}: no line of {where[0]} begins with {where[1]!r}")
+    _TABLE[pattern] = Decider(pattern, compute, _below_source(path), found[0], stage, only_real)
 
 
 def untestable(rows: Mapping[str, str]) -> None:
@@ -84,8 +103,13 @@ def _place(where: Any) -> tuple[str, int]:
     else:
         path, quoted = Path(where[0]), f'"{where[1]}"'
         line = next(i for i, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if quoted in text)
+    return _below_source(path), line
+
+
+def _below_source(path: Path) -> str:
+    """The path from `src` on."""
     start = len(path.parts) - path.parts[::-1].index("src") - 1
-    return "/".join(path.parts[start:]), line
+    return "/".join(path.parts[start:])
 
 
 def deciders() -> dict[str, Decider]:

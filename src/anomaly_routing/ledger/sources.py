@@ -15,14 +15,12 @@ from anomaly_routing.claims import Claim, load_claims
 from anomaly_routing.evaluation.events import load_events
 from anomaly_routing.files import read_json
 from anomaly_routing.ledger.answers import read_answers
-from anomaly_routing.ledger.intervals import t_interval
-from anomaly_routing.ledger.verdict import PAPER_MARKET, Finding, NotRun
+from anomaly_routing.ledger.intervals import over_seeds
+from anomaly_routing.ledger.verdict import PAPER_MARKET, Finding, NotRun, middle
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import INDEX, Run, RunStore, read_meta, read_run
 from anomaly_routing.tensors import Tensors
-
-TEXTS = ("id", "by", "tier", "device", "protocol", "note")  # columns of a stage's answers
 
 # file below reports/<market> -> the stage that writes it. A decider that asks for an absent one gives `not run`.
 WRITTEN_BY = {
@@ -132,7 +130,8 @@ class Sources:
 
     @property
     def training(self) -> dict[str, Any]:
-        """n_seeds, tier and device of the stored runs, as `Finding` takes them."""
+        """n_seeds, tier, device and protocol of the stored runs, as `Finding` takes them: their thresholds and weights
+        are those of stop rule `val`, which is protocol `paper`."""
         return self._trained_with(self.model_runs)
 
     @staticmethod
@@ -142,24 +141,31 @@ class Sources:
             "n_seeds": len(metas),
             "tier": "/".join(sorted({m["info"]["tier"] for m in metas})),
             "device": "/".join(sorted({m["info"]["device"] for m in metas})),
+            "protocol": "paper",
         }
 
-    def over_seeds(self, per_run: Any, statistic: Any = np.mean, by: str = "", runs: list | None = None) -> Finding:
-        """A figure of each stored run of the full model: `statistic` over seeds, with the t-interval if there are two
-        or more. `per_run(meta, run)` gives a number; `runs` are all of the default preset unless given."""
-        chosen = self.model_runs if runs is None else runs
-        found = np.array([per_run(meta, run) for meta, run in chosen], float)
-        low, high = t_interval(found)
-        shown = " ".join(f"{v:.3g}" for v in found)
-        note = f"by seed: {shown}" if len(found) > 1 else ""
-        return Finding(float(statistic(found)), by, low=low, high=high, note=note, **self._trained_with(chosen))
+    def over_seeds(self, claim: Claim, per_run: Any, by: str = "") -> Finding:
+        """A figure of each stored run of the full model, `per_run(meta, run)`: the mean or the median over seeds as the
+        rules say for the claim's kind, and how the seeds spread."""
+        found = np.array([per_run(meta, run) for meta, run in self.model_runs], float)
+        note = f"by seed: {' '.join(f'{v:.3g}' for v in found)}" if len(found) > 1 else ""
+        value = float(middle(claim.kind)(found))
+        return Finding(value, by, note=note, **over_seeds(found), **self.training)
 
     @cached_property
     def answers(self) -> dict[str, Finding]:
-        """What the stages decided themselves, from `tables/<stage>/claims.csv`."""
+        """What the stages decided themselves, from `tables/<stage>/claims.csv`.
+
+        Raises ValueError for an id that is no claim, and for one that two stages answer.
+        """
         found: dict[str, Finding] = {}
         for path in sorted((self.paths.reports / "tables").glob("*/claims.csv")):
-            found |= read_answers(path)
+            new = read_answers(path)
+            if unknown := sorted(set(new) - set(self.claims)):
+                raise ValueError(f"{path}: {', '.join(unknown)} in no line of claims.yaml; use its ids")
+            if again := sorted(set(new) & set(found)):
+                raise ValueError(f"{path}: {', '.join(again)} answered by another stage too; one stage decides a claim")
+            found |= new
         return found
 
     def answer(self, claim: Claim, stage: str) -> Finding:

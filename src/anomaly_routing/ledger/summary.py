@@ -8,13 +8,25 @@ from typing import Any
 
 import pandas as pd
 
-from anomaly_routing.audit.chance import mean_lead
+from anomaly_routing.audit.chance import median_lead
 from anomaly_routing.ledger.build import full_verdict, headline
 from anomaly_routing.ledger.page import UP, code_link, records
-from anomaly_routing.ledger.verdict import BUILT_SO, CLOSE, DIFFERS, MATCH, NOT_RUN, NOT_TESTABLE, REFUTED, VERDICTS
+from anomaly_routing.ledger.verdict import (
+    BUILT_SO,
+    BY_READING,
+    CLOSE,
+    DIFFERS,
+    MATCH,
+    NOT_RUN,
+    NOT_TESTABLE,
+    REFUTED,
+    VERDICTS,
+)
 from anomaly_routing.prose import sentence
 
 RESULTS = ("detection", "tables", "cases", "training", "prices", "companions")  # deciders that look at our results
+PAPER = "the paper"
+SLIPS = "T3.eqref."  # claims about the equation numbers that Table 3 cites
 MODEL = "intended"
 RIVALS = ("tranad", "ghrn_star")  # the paper's best two
 SHOWN = 6  # claims named in a list; the rest is counted
@@ -24,7 +36,8 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 def luck(methods: dict[str, Any]) -> dict[str, float | None]:
     """What chance gives for the parts of the headline, in the claims' units; {} without the model's runs.
 
-    detection: the same alarms moved in time, percent of the events. lead: mean lead of blind alarms of the same rate.
+    detection: the same alarms moved in time, percent of the events. lead: median lead of as many hits of a blind alarm
+    of the same rate, expected.
     gain: the difference of two such counts. attribution: four equal weights. Cost has no chance.
     """
     if MODEL not in methods:
@@ -34,7 +47,7 @@ def luck(methods: dict[str, Any]) -> dict[str, float | None]:
     found = {"attribution": 1 / 4}
     if n:
         found["detection"] = 100 * ours["expected_hits_by_chance"] / n
-        found["lead"] = mean_lead(ours["alarm_rate_test"])
+        found["lead"] = median_lead(ours["alarm_rate_test"], ours["hits"]) if ours["hits"] else None
     known = [methods[name]["paper"] for name in RIVALS if name in methods]
     if n and known:
         best = max(known, key=lambda line: line["hits"])
@@ -44,8 +57,7 @@ def luck(methods: dict[str, Any]) -> dict[str, float | None]:
 
 def earned(table: pd.DataFrame) -> pd.DataFrame:
     """Claims about results: decided by what was computed here, not by the paper's own figures or by our taking over."""
-    decided_by = table.file.str.extract(r"(\w+)\.py$")[0]
-    return table[decided_by.isin(RESULTS) & (table.qualifier != BUILT_SO)]
+    return table[table.group.isin(RESULTS) & (table.qualifier != BUILT_SO)]
 
 
 def listed(rows: pd.DataFrame, up: str = UP) -> str:
@@ -60,19 +72,21 @@ def three_lists(table: pd.DataFrame, up: str = UP) -> str:
     results = earned(table)
     agreed = results[results.verdict == MATCH]
     near, other = results[results.verdict == CLOSE], results[results.verdict == DIFFERS]
-    own, silent, waiting = (table[table.verdict == verdict] for verdict in (REFUTED, NOT_TESTABLE, NOT_RUN))
+    silent, waiting = (table[table.verdict == verdict] for verdict in (NOT_TESTABLE, NOT_RUN))
+    own, slips = refuted(table)
     lists = {
         "Survives": (agreed, "claims about results are met"),
         "Nearly": (near, "are close, or met on a smaller size than the paper's"),
-        "Does not": (other, "claims about results come out otherwise here"),
-        "Excluded by its own figures": (own, "claims contradict its tables or the calendar"),
+        "Does not": (
+            other,
+            f"claims about results come out otherwise here, on {other.result.nunique()} distinct results",
+        ),
+        "Excluded by its own figures": (own, "claims contradict its tables, its equations or the calendar"),
+        "Wrong equation numbers": (slips, "symbols of one table cite another equation than the text has"),
         "Nobody can know": (silent, "claims are about what cannot be had or is not defined"),
         "Not run yet": (waiting, "claims wait for a computation, whose command the ledger prints"),
     }
-    lines = [
-        sentence("- **{title}:** {n} {what}: {named}.", title=title, n=len(rows), what=what, named=listed(rows, up))
-        for title, (rows, what) in lists.items()
-    ]
+    lines = [f"- **{title}:** {len(rows)} {what}: {listed(rows, up)}." for title, (rows, what) in lists.items()]
     return "\n".join(lines)
 
 
@@ -113,15 +127,43 @@ def editions(table: pd.DataFrame, methods: dict[str, Any], later: dict[str, floa
     )  # fmt: skip
 
 
-def totals_sentence(table: pd.DataFrame) -> str:
+def refuted(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Claims that the paper's own figures exclude, and those that are slips in the numbers of equations."""
+    own = table[table.verdict == REFUTED]
+    slip = own.id.str.startswith(SLIPS)
+    return own[~slip], own[slip]
+
+
+def _counted(table: pd.DataFrame) -> str:
     """How many claims got which verdict."""
     counts = {verdict.split()[-1]: int((table.verdict == verdict).sum()) for verdict in VERDICTS}
+    own, slips = refuted(table)
     return sentence(
-        "Of {n} checkable claims, {match} match ({built} of them because our build takes the setting over), {close} "
-        "are close, {differs} differ, {itself} are refuted by the paper's own figures or the calendar, {testable} "
-        "cannot be tested and {run} are not run yet.",
-        **{"n": len(table), "built": int((table.qualifier == BUILT_SO).sum())} | counts,
-    )
+        "{match} match ({built} of them because our build takes the setting over), {close} are close, {differs} "
+        "differ, {own} are refuted by its own tables, its equations or the calendar{slips}, {testable} cannot be "
+        "tested and {run} are not run yet",
+        **{"built": int((table.qualifier == BUILT_SO).sum()), "own": len(own)} | counts,
+        slips=f" and {len(slips)} more by a wrong equation number" if len(slips) else "",
+    )  # fmt: skip
+
+
+def totals_sentence(table: pd.DataFrame) -> str:
+    """How many claims got which verdict: the paper's, with the number of distinct results that its differences rest on,
+    and those of the two texts beside it."""
+    paper = table.source == PAPER
+    other = table[paper & (table.verdict == DIFFERS)]
+    often = other.result.value_counts()
+    most = f", and {often.iloc[0]} of them restate one (`{often.index[0]}`)" if len(often) < len(other) else ""
+    texts = " and ".join(dict.fromkeys(table.source[~paper]))
+    return sentence(
+        "Of the paper's {n} checkable claims {first}. Claims repeat each other: the {d} that differ rest on {k} "
+        "distinct results{most}. {read} verdicts of all were given by reading. Of "
+        "the {m} claims of {texts} {second}.",
+        n=int(paper.sum()), first=_counted(table[paper]), d=len(other), k=other.result.nunique(),
+        most=most,
+        read=int(table.qualifier.str.contains(BY_READING).sum()), m=int((~paper).sum()), texts=texts,
+        second=_counted(table[~paper]),
+    )  # fmt: skip
 
 
 def read_ledger(path: Any) -> pd.DataFrame:

@@ -7,8 +7,11 @@ tolerance match, close or differs.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import numpy as np
 
 from anomaly_routing.claims import Claim
 
@@ -16,18 +19,28 @@ REFUTED, NOT_TESTABLE, NOT_RUN = "refuted by the paper itself", "not testable", 
 MATCH, CLOSE, DIFFERS = "match", "close", "differs"
 VERDICTS = (MATCH, CLOSE, DIFFERS, REFUTED, NOT_TESTABLE, NOT_RUN)
 BY_LUCK, NOT_SHOWN, BUILT_SO = "no better than chance", "difference not shown", "by construction"
+BY_READING, BY_MEAN = "by reading", "the mean alone, no single seed near"
 FULL_TIER, FULL_SEEDS = "gpu", 10
 LEVEL = 0.05
 PAPER_MARKET = "us100"  # the market that the paper's claims are about
 RELATIVE = ("data", "parameter_count")  # kinds whose tolerance is a share of the value, as the rules say beside it
 BY_UNIT = {"correlation": "graph", "weight": "attribution"}  # of an ablation's figure that is no count of events
+MEANS = ("attribution", "ablation", "sensitivity")  # kinds of which the rules compare the mean over seeds, else median
 SLACK = 1e-9  # a figure on the edge of a tolerance is inside, whatever the last bit
 
 
 class Undecided(Exception):
-    """A claim that gets its verdict without a comparison; the text is the reason that is printed."""
+    """A claim that gets its verdict without a comparison; the text is the reason that is printed.
+
+    read : decided by reading, not by a computation.
+    """
 
     verdict = ""
+    value: Any = None
+
+    def __init__(self, reason: str, read: bool = False) -> None:
+        super().__init__(reason)
+        self.read = read
 
 
 class Refuted(Undecided):
@@ -35,8 +48,8 @@ class Refuted(Undecided):
 
     verdict = REFUTED
 
-    def __init__(self, reason: str, value: Any = None) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, value: Any = None, read: bool = False) -> None:
+        super().__init__(reason, read)
         self.value = value
 
 
@@ -53,6 +66,16 @@ class NotRun(Undecided):
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A change against a base, ours and the paper's, in the claim's unit; low, high : 95% interval of ours."""
+
+    ours: float
+    paper: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Finding:
     """What a computation says.
 
@@ -61,9 +84,12 @@ class Finding:
     by : which tolerance judges it: "" (the kind's own), "market_quantity", "score_levels", "relative_rises", "rates",
         "counts", "range", "exact", "direction", "holds", "rank" (a rank correlation), "seeds" (share of seeds in which
         an order is as claimed).
-    low, high : 95% interval. part : share of the parts for which a check holds, if only for some.
+    difference : judged in place of `value`, which is then only printed (rules: ablation, sensitivity).
+    low, high : 95% interval, or, if `ranged`, the lowest and the highest seed, where seeds are too few for one.
+    by_seed : a value a seed, where there are several. result : name of the figure, where several claims share one.
+    part : share of the parts for which a check holds, if only for some.
     n_seeds, tier, protocol, device : what it was computed with; a tier means that training was needed.
-    built : our build takes the value over from the paper, so a match says that and no more.
+    built : our build takes the value over from the paper, so a match says that and no more. read : decided by reading.
     chance_p : how often the same alarms, moved in time, do as well. beside : further figures, printed, not judged.
     paired_p : for "one method beats another", the exact paired test.
     """
@@ -82,6 +108,11 @@ class Finding:
     built: bool = False
     note: str = ""
     beside: dict[str, Any] = field(default_factory=dict)
+    difference: Difference | None = None
+    ranged: bool = False
+    by_seed: tuple[float, ...] = ()
+    result: str = ""
+    read: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,11 +131,13 @@ def judge(claim: Claim, finding: Finding, rules: dict[str, Any]) -> Verdict:
     """The verdict on a finding; `rules` is the content of `verdict_rules.yaml`.
 
     Raises ValueError when the finding cannot be compared with the claim (a check without a truth value, a number
-    against none).
+    against none) or names seeds without the tier that they were trained with.
     """
+    if finding.n_seeds and not finding.tier:
+        raise ValueError(f"{claim.id}: {finding.n_seeds} seeds and no tier; say with which tier they were trained")
     kind = BY_UNIT.get(claim.unit, claim.kind) if claim.kind == "ablation" else claim.kind
     verdict, text = _by_tolerance(claim, finding, kind, rules["rules"][kind])
-    qualifier = ""
+    qualifier, alone = "", verdict in (MATCH, CLOSE) and _mean_alone(claim, finding, kind, rules["rules"][kind])
     if kind == "ablation" and finding.by in ("", "rates") and verdict == MATCH and not _excludes_zero(finding):
         verdict, qualifier = CLOSE, NOT_SHOWN
     if finding.paired_p is not None and verdict == MATCH and not finding.paired_p < LEVEL:
@@ -115,7 +148,13 @@ def judge(claim: Claim, finding: Finding, rules: dict[str, Any]) -> Verdict:
         qualifier = BUILT_SO
     if verdict == MATCH and finding.chance_p is not None and finding.chance_p > LEVEL:
         qualifier = BY_LUCK
-    return Verdict(verdict, qualifier, text)
+    more = [word for word, holds in ((BY_MEAN, alone), (BY_READING, finding.read)) if holds]
+    return Verdict(verdict, "; ".join([qualifier, *more] if qualifier else more), text)
+
+
+def middle(kind: str) -> Callable[..., Any]:
+    """What the rules compare when there are several seeds: their mean or their median (`statistic` of the kind)."""
+    return np.mean if kind in MEANS else np.median
 
 
 def tolerance(kind: str, rule: dict[str, Any], by: str) -> tuple[float, float, bool]:
@@ -152,7 +191,8 @@ def _by_tolerance(claim: Claim, finding: Finding, kind: str, rule: dict[str, Any
     if claim.value is None or isinstance(claim.value, str):
         raise ValueError(f"{claim.id} claims no number; its finding must be a check or a direction, not {value!r}")
     match, close, relative = tolerance(kind, rule, by)
-    wanted, found = _vector(claim.value), _vector(value)
+    change = finding.difference
+    wanted, found = (_vector(claim.value), _vector(value)) if change is None else ([change.paper], [change.ours])
     if len(wanted) != len(found):
         raise ValueError(f"{claim.id}: {len(found)} numbers against the {len(wanted)} claimed")
     distance = max(_distance(a, b, relative) for a, b in zip(found, wanted, strict=True))
@@ -182,8 +222,20 @@ def _range(claim: Claim, value: Any, rule: dict[str, Any]) -> tuple[str, str]:
     return within(outside / (high if relative else 1), 0.0, close), f"inside, within {close:g} outside"
 
 
+def _mean_alone(claim: Claim, finding: Finding, kind: str, rule: dict[str, Any]) -> bool:
+    """Whether the figure over seeds is near and that of no single seed is."""
+    if len(finding.by_seed) < 2 or finding.by == "direction":
+        return False
+    alone = (replace(finding, value=value, by_seed=()) for value in finding.by_seed)
+    return all(_by_tolerance(claim, one, kind, rule)[0] == DIFFERS for one in alone)
+
+
 def _excludes_zero(finding: Finding) -> bool:
-    return finding.low is not None and finding.high is not None and (finding.low > 0 or finding.high < 0)
+    """Of the interval of what is judged; a range over few seeds is no interval."""
+    ends = finding.difference or finding
+    if finding.ranged or ends.low is None or ends.high is None:
+        return False
+    return ends.low > 0 or ends.high < 0
 
 
 def within(distance: float, match: float, close: float) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from anomaly_routing.baselines.metric_learning import clustering, metric_vmf
 from anomaly_routing.baselines.registry import create
 from anomaly_routing.claims import Claim
-from anomaly_routing.ledger.registry import decides, table
+from anomaly_routing.ledger.registry import computed_in, decides, table
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import Finding, NotRun
 from anomaly_routing.panel import Panel
@@ -120,23 +120,50 @@ def snippet(claim: Claim, sources: Sources) -> Finding:
 
 
 # --- what other stages decide, in tables/<stage>/claims.csv ----------------------------------------------------------
-ELSEWHERE = {
-    "attribution": (
-        *("Z000.res.classify", "Z000.res.sensitivity", "Z000.res.accuracy", "Z000.res.robust"),
-        *("S1.shap_variance", "S5.ood"),
-    ),
-    "value_at_risk": (
-        *("Z000.evt.violation", "Z000.evt.vol_fc", "Z000.evt.volume", "Z000.evt.tail", "Z000.evt.backtests"),
-    ),
-    "chapter": (
-        *("Z002.cl.mz_robust", "Z002.cl.cont_share", "Z002.cl.nu_bound", "Z002.cl.svm_slow", "Z002.cl.ae_err"),
-        *("Z002.cl.ae_pct", "Z002.cl.stl_context", "Z002.cl.overlap", "Z002.cl.types", "Z002.cl.objectives"),
-    ),
-    "case_studies": ("S3.xmodal_reading", "S3.h1_h5", "S44.gme_biotech"),
-    "ablations": (
-        *("F1a.datadriven_unstable", "S3.lsmooth", "S44.fixed_delays", "S44.collapse_r", "S44.collapse_weight"),
-        *("S44.single_misses_liq", "T4.lr_unstable", "T4.k10", "D2.maxw6"),
-    ),
+ELSEWHERE = {  # stage -> claim -> where it is computed: file of the package, and how that line begins
+    "attribution": {
+        "Z000.res.classify": ("metric_claims.py", "def grouping("),
+        "Z000.res.sensitivity": ("metric_claims.py", "def metric_answers("),
+        "Z000.res.accuracy": ("metric_claims.py", "def metric_answers("),
+        "Z000.res.robust": ("metric_claims.py", "def _lost("),
+        "S1.shap_variance": ("attribution_claims.py", "def shap_answer("),
+        "S5.ood": ("attribution_claims.py", "def consensus_answer("),
+    },
+    "value_at_risk": {
+        "Z000.evt.violation": ("risk/claims.py", "def nearness("),
+        "Z000.evt.vol_fc": ("risk/claims.py", "def volatility("),
+        "Z000.evt.volume": ("risk/claims.py", "def volume("),
+        "Z000.evt.tail": ("risk/claims.py", "def tail("),
+        "Z000.evt.backtests": ("risk/claims.py", "def backtests_reported("),
+    },
+    "chapter": {
+        "Z002.cl.mz_robust": ("chapter/claims.py", "def robust("),
+        "Z002.cl.cont_share": ("chapter/claims.py", "def told_share("),
+        "Z002.cl.nu_bound": ("chapter/claims.py", "def bounded("),
+        "Z002.cl.svm_slow": ("chapter/claims.py", "def superlinear("),
+        "Z002.cl.ae_err": ("chapter/claims.py", "def higher_error("),
+        "Z002.cl.ae_pct": ("chapter/claims.py", "def told_percentile("),
+        "Z002.cl.stl_context": ("chapter/claims.py", "def in_context("),
+        "Z002.cl.overlap": ("chapter/claims.py", "def overlapping("),
+        "Z002.cl.types": ("chapter/claims.py", "def kinds_planted("),
+        "Z002.cl.objectives": ("chapter/claims.py", "def objectives_met("),
+    },
+    "case_studies": {
+        "S3.xmodal_reading": ("case_answers.py", "def reading_of_attention("),
+        "S3.h1_h5": ("case_answers.py", "def complementary("),
+        "S44.gme_biotech": ("case_answers.py", "def strongest_tie("),
+    },
+    "ablations": {
+        "F1a.datadriven_unstable": ("graph_claims.py", "def turnover("),
+        "T4.k10": ("graph_claims.py", "def across("),
+        **{
+            name: ("ablation_claims.py", f'    "{name}": Question(')
+            for name in (
+                *("S3.lsmooth", "S44.fixed_delays", "S44.collapse_r", "S44.collapse_weight"),
+                *("S44.single_misses_liq", "T4.lr_unstable", "D2.maxw6"),
+            )
+        },
+    },
 }
 
 
@@ -167,15 +194,18 @@ def _from_stage(stage: str):
     return read
 
 
-for _stage, _names in ELSEWHERE.items():
-    for _name in _names:
-        table({_name: _stage}, _from_stage, stage=_stage, only_real=not _name.startswith("Z"))
+for _stage, _rows in ELSEWHERE.items():
+    for _name, _where in _rows.items():
+        computed_in(_name, _where, _from_stage(_stage), stage=_stage, only_real=not _name.startswith("Z"))
 
 
 @decides("Z000.res.speed", stage="deep_baselines", only_real=False)
 def seconds_of_a_window(claim: Claim, sources: Sources) -> Finding:
     """Share of the LSTM autoencoder's scoring time that is saved, on the same device and windows."""
-    cost = sources.table("deep_baselines/cost").set_index("method")["score_milliseconds"]
+    table = sources.table("deep_baselines/cost").set_index("method")
+    if "score_milliseconds" not in table:
+        raise sources.not_run("deep_baselines", "cost.csv does not time scoring apart from training")
+    cost = table["score_milliseconds"]
     if absent := [name for name in ("metric_vmf", "lstm_ae") if name not in cost]:
         raise sources.not_run("deep_baselines", f"no stored run of {', '.join(absent)}")
     note = f"{cost['metric_vmf']:.3g} ms a session against {cost['lstm_ae']:.3g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -72,19 +73,26 @@ DATED = dict(
 )
 
 
+# how events.yaml says that what the paper names did not happen then (A14)
+NEVER = re.compile(r"The Federal Reserve cut no rate in \d{4}|no contagion is known of \w+ \d{4}")
+
+
 @decides("S41.date.*", only_real=False)
 def event_date(claim: Claim, sources: Sources) -> Finding:
-    """A printed day must be a session; a printed period must hold the date that the public record gives."""
+    """A printed day must be a session; in a printed period the event must have happened, as the list of events records
+    it. Where it did, our date was chosen inside the period, so a match is by construction."""
     sessions = calendar.exchange_sessions()
-    resolved = sources.events.set_index("id").date[DATED[claim.id.rsplit(".", 1)[1]]]
+    event = sources.events.set_index("id").loc[DATED[claim.id.rsplit(".", 1)[1]]]
+    resolved = event.date
     checked = calendar.check_dates({claim.id: claim.value}, sessions).iloc[0]
     if checked["a day"] and not checked.session == "yes":
         raise Refuted(f"{claim.value} is a {checked.weekday}: no session; the next one is {checked.next}", checked.next)
+    if found := NEVER.search(event.reason):
+        return Finding(False, "holds", read=True, note=f"{found.group()} (paper/events.yaml)")
     first, last = _span(claim.value)
     inside = first <= resolved <= last
-    return Finding(
-        inside, "holds", note=f"resolved to {resolved:%Y-%m-%d}" + ("" if inside else ", outside the printed period")
-    )
+    note = f"resolved to {resolved:%Y-%m-%d}" + ("" if inside else ", outside the printed period")
+    return Finding(inside, "holds", built=not checked["a day"], note=note)
 
 
 def _span(text: str) -> tuple[Any, Any]:

@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
+from anomaly_routing.audit import counts
 from anomaly_routing.claims import Claim, values
 from anomaly_routing.evaluation.statistics import paired_comparison
 from anomaly_routing.ledger.deciders.own_numbers import table1_rates
 from anomaly_routing.ledger.registry import decides
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import LEVEL, Finding, Refuted
+from anomaly_routing.ledger.verdict import LEVEL, Finding, NotTestable, Refuted
 from anomaly_routing.table1 import PAPER_ROWS
 
+TRIED = (100, 961)  # numbers of sessions that the shares of the alert levels are tried with (A10)
 ROWS = {claim.removeprefix("T1."): members[0] for claim, members in PAPER_ROWS.values()}  # row -> our method
 MODEL = "intended"
 FULL = ("T2.full", "T6.stress", "T7.four", "T8.20")  # the full model's row in the other tables
@@ -25,6 +27,11 @@ def line_of(sources: Sources, row: str) -> tuple[dict[str, Any], dict[str, Any]]
     method = ROWS[row]
     entry = sources.method(method, "model" if method == MODEL else "deep_baselines")
     return entry, entry["paper"]
+
+
+def named(method: str, figure: str = "hits") -> str:
+    """Name of a method's figure, the same in every table that repeats it."""
+    return f"{figure} of {'full' if method == MODEL else method}"
 
 
 def with_runs(entry: dict[str, Any], value: Any, by: str = "", **more: Any) -> Finding:
@@ -49,9 +56,8 @@ def hits(claim: Claim, sources: Sources) -> Finding:
     """Median over seeds of the events hit, with the exact interval of that count."""
     entry, line = line_of(sources, "ours" if claim.id.startswith("T2") else claim.id.split(".")[1])
     seeds = line["per_seed"]["hits"]
-    return with_runs(
-        entry, float(np.median(seeds)), low=line["hits_low"], high=line["hits_high"], chance_p=line["chance_p"]
-    )
+    ends = {"low": line["hits_low"], "high": line["hits_high"]}
+    return with_runs(entry, float(np.median(seeds)), **ends, chance_p=line["chance_p"], result=named(entry["method"]))
 
 
 @decides("T1.*.rate", "ABS.detection", *(f"{name}.rate" for name in FULL), stage="deep_baselines")
@@ -61,7 +67,8 @@ def rate(claim: Claim, sources: Sources) -> Finding:
     n = line["n_events"]
     found = 100 * float(np.median(line["per_seed"]["hits"])) / n
     low, high = (100 * line[end] / n for end in ("hits_low", "hits_high"))
-    return with_runs(entry, found, "rates", low=low, high=high, chance_p=line["chance_p"])
+    more = {"low": low, "high": high, "result": named(entry["method"])}
+    return with_runs(entry, found, "rates", chance_p=line["chance_p"], **more)
 
 
 @decides("T1.*.lead", "ABS.lead", *(f"{name}.lead" for name in FULL if name != "T7.four"), stage="deep_baselines")
@@ -70,7 +77,8 @@ def lead(claim: Claim, sources: Sources) -> Finding:
     leads = [v for v in line["per_seed"]["lead_median"] if v is not None]
     if not leads:
         return with_runs(entry, float("nan"), note="no event hit, so no lead")
-    return with_runs(entry, float(np.median(leads)), chance_p=line["chance_p"])
+    more = {"by_seed": tuple(map(float, leads)), "result": named(entry["method"], "lead")}
+    return with_runs(entry, float(np.median(leads)), chance_p=line["chance_p"], **more)
 
 
 @decides("T1.rank1", stage="deep_baselines")
@@ -99,7 +107,11 @@ def lstm_on_regime_shifts(claim: Claim, sources: Sources) -> Finding:
 @decides("S42.conservative", only_real=False)
 def conservative(claim: Claim, sources: Sources) -> Finding:
     """A11: alarms beyond what the cut allows are no sign of caution; binomial, sessions taken as independent."""
-    share, sessions = sources.claimed("S42.alerts.L3L4"), 483  # A10: the only count that the five shares allow
+    share, levels = sources.claimed("S42.alerts.L3L4"), [sources.claimed(f"S42.alerts.L{k}") for k in range(5)]
+    fitting = counts.session_counts(levels, range(*TRIED))
+    if len(fitting) != 1:
+        raise NotTestable(f"{len(fitting)} counts of sessions give its five shares, so their number is not known (A10)")
+    (sessions,) = fitting
     nominal = 1 - sources.claimed("S2.threshold") / 100
     days = round(sessions * share / 100)
     p = float(binom.sf(days - 1, sessions, nominal))
@@ -122,7 +134,7 @@ def gain_of_table1(claim: Claim, sources: Sources) -> Finding:
     gain = 100 * (ours["hits"] - top["hits"]) / ours["n_events"]
     note = f"Table 1 does give {rates['ours'] - best:.1f}; ours against our best of the two"
     p = paired_comparison(ours["per_event"], top["per_event"])["p"]
-    return Finding(gain, "rates", protocol="paper", paired_p=p, note=note, **sources.training)
+    return Finding(gain, "rates", paired_p=p, note=note, **sources.training)
 
 
 @decides("T1.best_baselines", stage="deep_baselines")
@@ -141,6 +153,7 @@ def best_two(claim: Claim, sources: Sources) -> Finding:
         "rates",
         n_seeds=entry["n_seeds"],
         tier=entry["tier"],
+        protocol="paper",
         note=f"best here: {', '.join(best)} at {rate:.1f}%",
     )
 
@@ -176,7 +189,7 @@ def alert_share(claim: Claim, sources: Sources) -> Finding:
         level = run.daily["level@val"]
         return 100 * float(level[sources.splits.test(level.index)].isin(wanted).mean())
 
-    return sources.over_seeds(share, np.median)
+    return sources.over_seeds(claim, share)
 
 
 @decides("S42.gme_level", stage="model")

@@ -172,7 +172,6 @@ def equation_number(claim: Claim, sources: Sources) -> Finding:
 
 @decides("S1.ghrn_static", only_real=False)
 def ghrn_twice(claim: Claim, sources: Sources) -> Finding:
-    later = sources.claims["S42.ghrn_hawkes"]
-    if "contradicted later" in claim.direction and sources.claimed("S41.n_base.dynamic") == 2:
-        raise Refuted(f"section 4.1 counts it among the dynamic methods, {later.locator} gives it Hawkes processes")
-    return Finding(True, "holds")
+    """A23. No figure decides it; two other sentences of the paper do."""
+    where = sources.claims["S42.ghrn_hawkes"].locator
+    raise Refuted(f"section 4.1 lists it under dynamic methods, {where} gives it Hawkes processes", read=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
 from anomaly_routing.audit import forms, shapes
 from anomaly_routing.claims import Claim
 from anomaly_routing.ledger.registry import decides, table
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import Finding, Refuted
+from anomaly_routing.model.network import build_model
 
 # --- sums and products that the paper states and that can be done again ----------------------------------------------
 RECOMPUTED = {  # claim -> (its parts put together again)
@@ -84,8 +86,13 @@ def activations(claim: Claim, sources: Sources) -> Finding:
 # --- signs and ranges of the printed equations -----------------------------------------------------------------------
 @decides("S3.wprior_calm", only_real=False)
 def source_weights_move(claim: Claim, sources: Sources) -> Finding:
-    low, high = forms.source_weight_range()
-    raise Refuted(f"equation 35 has no time index: the weights are constants, each in [{low:.3f}, {high:.3f}]")
+    """Equation 35 as printed, in calm and under full stress."""
+    with torch.no_grad():
+        calm, stressed = build_model("literal").graph.sources(torch.tensor([0.0, 1.0]))[:, -1].tolist()
+    if calm == stressed:
+        low, high = forms.source_weight_range()
+        raise Refuted(f"equation 35 has no time index: the weights are constants, each in [{low:.3f}, {high:.3f}]")
+    return Finding(calm - stressed, "direction", built=True)
 
 
 @decides("S3.tau_sharp", only_real=False)
@@ -129,7 +136,8 @@ def prior_has_no_time(claim: Claim, sources: Sources) -> Finding:
     from anomaly_routing.data.prior_graph import prior_graph
 
     arguments = prior_graph.__code__.co_varnames[: prior_graph.__code__.co_argcount]
-    return Finding(arguments == ("universe",), "holds", note="the prior graph is a function of the universe alone")
+    note = "the prior graph is a function of the universe alone"
+    return Finding(arguments == ("universe",), "holds", built=True, note=note)
 
 
 @decides("S44.xmodal_uniform", only_real=True)

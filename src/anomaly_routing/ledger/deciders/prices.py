@@ -13,14 +13,13 @@ from anomaly_routing.evaluation.detection import AFTERMATH
 from anomaly_routing.features.rolling import WINDOW
 from anomaly_routing.ledger.deciders.cases import BASELINE, CRISIS
 from anomaly_routing.ledger.deciders.training import near_events
-from anomaly_routing.ledger.intervals import over_stocks
+from anomaly_routing.ledger.intervals import block_weights, blocks
 from anomaly_routing.ledger.registry import decides, table
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import Finding
 
 AFTER = 10  # sessions from an event on that count as its crisis
 EDGE = 0.5  # correlation from which two stocks are tied
-BLOCK, DRAWS = 20, 1000  # block bootstrap over sessions (verdict rules: direction)
 HIGH = 3.0  # scaled spread above which a stock-day is illiquid
 
 
@@ -98,11 +97,8 @@ def ties_in_crises(claim: Claim, sources: Sources) -> Finding:
 def block_bootstrap(series: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
     """Mean of `series` on the sessions `first` minus that on `second` (bool [S]), with the 95% interval of a circular
     block bootstrap over sessions; NaN where a draw lacks one of the two is left out."""
-    rng, n = np.random.default_rng(0), len(series)
-    starts = rng.integers(0, n, (DRAWS, -(-n // BLOCK)))
-    draws = (starts[:, :, None] + np.arange(BLOCK)).reshape(DRAWS, -1)[:, :n] % n
     gaps = []
-    for rows in draws:
+    for rows in blocks(len(series)):
         a, b = series[rows][first[rows]], series[rows][second[rows]]
         if len(a) and len(b):
             gaps.append(a.mean() - b.mean())
@@ -144,10 +140,7 @@ def price_in_illiquidity(claim: Claim, sources: Sources) -> Finding:
     high = known & (spread > HIGH)
     days = high.any(axis=1)
     gap = np.array([size[t, known[t] & ~high[t]].mean() - size[t, high[t]].mean() for t in np.flatnonzero(days)])
-    rng, n = np.random.default_rng(0), len(gap)
-    starts = rng.integers(0, n, (DRAWS, -(-n // BLOCK)))
-    draws = (starts[:, :, None] + np.arange(BLOCK)).reshape(DRAWS, -1)[:, :n] % n
-    low, high_end = np.quantile(gap[draws].mean(axis=1), (0.025, 0.975))
+    low, high_end = np.quantile(gap[blocks(len(gap))].mean(axis=1), (0.025, 0.975))
     return Finding(
         float(gap.mean()),
         "direction",
@@ -198,13 +191,34 @@ def per_stock(sources: Sources, what: str) -> list[np.ndarray]:
     return [values[np.isfinite(values[:, i]), i].astype(float) for i in range(values.shape[1])]
 
 
+def over_sessions(series: dict[Any, np.ndarray], statistic: Callable[[dict], np.ndarray]) -> tuple[float, float, float]:
+    """A statistic of each stock's means over its sessions, mean over stocks, with the 95% interval of a circular block
+    bootstrap over sessions (verdict rules: direction).
+
+    series : name -> [S, N], NaN where unknown, in all at the same places. statistic : means by name -> [draws, N].
+    """
+    known = np.isfinite(next(iter(series.values())))
+    weights = np.vstack([np.ones(len(known)), block_weights(len(known))])
+    days = weights @ known
+    mean = {name: weights @ np.where(known, x, 0) / np.where(days > 0, days, np.nan) for name, x in series.items()}
+    found = np.nanmean(statistic(mean), axis=1)
+    low, high = np.quantile(found[1:], (0.025, 0.975))
+    return float(found[0]), float(low), float(high)
+
+
+def skewness(mean: dict, name: str) -> np.ndarray:
+    """From the means of a series' first three powers, under (name, 1 to 3)."""
+    m1, m2, m3 = (mean[name, k] for k in (1, 2, 3))
+    return (m3 - 3 * m1 * m2 + 2 * m1**3) / (m2 - m1**2) ** 1.5
+
+
 @decides("Z002.cl.heavy", stage="features", only_real=False)
 def beyond_three_sigma(claim: Claim, sources: Sources) -> Finding:
     from scipy.stats import norm
 
-    gaussian = 2 * norm.sf(3)
-    shares = [float((np.abs(r - r.mean()) > 3 * r.std()).mean()) - gaussian for r in per_stock(sources, "returns")]
-    value, low, high = over_stocks(shares)
+    gaussian, r = 2 * norm.sf(3), sources.tensors.returns.astype(float)
+    beyond = np.where(np.isfinite(r), np.abs(r - np.nanmean(r, axis=0)) > 3 * np.nanstd(r, axis=0), np.nan)
+    value, low, high = over_sessions({"share": beyond}, lambda mean: mean["share"] - gaussian)
     return Finding(
         value,
         "direction",
@@ -228,10 +242,14 @@ def wider_fences(claim: Claim, sources: Sources) -> Finding:
 
 @decides("Z002.cl.lognormal", stage="features", only_real=False)
 def log_volume(claim: Claim, sources: Sources) -> Finding:
-    from scipy.stats import skew
+    v = sources.tensors.log_volume.astype(float)
+    v = np.where(np.isfinite(v), v - np.nanmean(np.where(np.isfinite(v), v, np.nan), axis=0), np.nan)
+    powers = {(name, k): x**k for name, x in (("log", v), ("plain", np.exp(v))) for k in (1, 2, 3)}
 
-    gaps = [float(abs(skew(np.exp(v - v.mean()))) - abs(skew(v))) for v in per_stock(sources, "log_volume")]
-    value, low, high = over_stocks(gaps)
+    def gap(mean: dict) -> np.ndarray:
+        return np.abs(skewness(mean, "plain")) - np.abs(skewness(mean, "log"))
+
+    value, low, high = over_sessions(powers, gap)
     return Finding(
         value, "direction", low=low, high=high, note="|skewness| of volume minus that of log volume, mean over stocks"
     )

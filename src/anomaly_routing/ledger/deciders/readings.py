@@ -27,7 +27,7 @@ READ = {  # claim -> (whether it holds, by what)
 
 def _read(row: tuple[bool, str]):
     def compare(claim: Claim, sources: Sources) -> Finding:
-        return Finding(row[0], "holds", note=f"by reading: {row[1]}")
+        return Finding(row[0], "holds", read=True, note=row[1])
 
     return compare
 
@@ -37,7 +37,7 @@ table(READ, _read, only_real=False)
 
 @decides("Z000.meta.mismatch", only_real=False)
 def two_papers(claim: Claim, sources: Sources) -> Finding:
-    """B01: what the abstract and the summary of the catalogue page claim shares no method."""
+    """B01: what the abstract and the summary of the catalogue page claim shares no method, in our words for it."""
     abstract = [c for name, c in sources.claims.items() if name.startswith("Z000.method.")]
     summary = [c for name, c in sources.claims.items() if name.startswith("Z000.evt.")]
     terms = ("triplet", "vmf", "directions", "var", "volatility", "tails")
@@ -47,8 +47,8 @@ def two_papers(claim: Claim, sources: Sources) -> Finding:
         return said & set(terms)
 
     if named(abstract) and named(summary) and not named(abstract) & named(summary):
-        raise Refuted("abstract and machine-written summary describe two systems that share no method (B01)")
-    return Finding(True, "holds")
+        raise Refuted("abstract and machine-written summary describe two systems that share no method (B01)", read=True)
+    return Finding(True, "holds", read=True)
 
 
 @decides("S1.svb_48h", only_real=False)
@@ -67,6 +67,7 @@ def no_metric_of_attribution(claim: Claim, sources: Sources) -> Finding:
     return Finding(
         bool(labels) and all(c.value is None for c in labels),
         "holds",
+        read=True,
         note=f"its {len(labels)} labels are adjectives (A89)",
     )
 

@@ -1,6 +1,7 @@
 """Tables 2, 4, 6, 7 and 8 from the ablations' files: variant, hits, n_events, lead, n_seeds, tier, status.
 
-Columns `delta`, `delta_low`, `delta_high` (events, paired by seed, against `full`) are used where they are there.
+Changes against `full` (events, paired by seed) come from columns `delta`, `delta_low`, `delta_high` where they are
+there, else from `ablations/differences.csv`, else from the two levels, then without an interval.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from typing import Any
 import pandas as pd
 
 from anomaly_routing.claims import Claim
+from anomaly_routing.ledger.intervals import FEW
 from anomaly_routing.ledger.registry import decides
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import Finding
+from anomaly_routing.ledger.verdict import Difference, Finding
 
 SAME = {  # name in the paper's table -> names that the sweep may give the same variant (SPEC 10)
     "prior": ("alpha1",),
@@ -46,26 +48,52 @@ def row_of(sources: Sources, number: int, variant: str) -> dict[str, Any]:
     return found.iloc[0].to_dict()
 
 
-def finding(row: dict[str, Any], value: float, by: str = "", low: Any = None, high: Any = None) -> Finding:
-    known = [None if end is None or pd.isna(end) else float(end) for end in (low, high)]
+def finding(row: dict[str, Any], value: float, by: str = "", **more: Any) -> Finding:
     return Finding(
         float(value),
         by,
-        low=known[0],
-        high=known[1],
         n_seeds=int(row["n_seeds"]),
         tier=str(row["tier"]),
         protocol="paper",
         beside={"alarm days": row.get("alarm_rate")},
+        **{"result": f"hits of {row['variant']}"} | more,
     )
 
 
-def difference(sources: Sources, number: int, variant: str) -> tuple[dict[str, Any], float, float | None, float | None]:
-    """Change against `full` in events, paired by seed where the table has it, with its interval."""
+def difference(sources: Sources, number: int, variant: str) -> tuple[Difference, str]:
+    """Change against `full` in events (`paper` still to be filled), paired by seed where a table has it; its seeds."""
     row = row_of(sources, number, variant)
-    if "delta" in row and not pd.isna(row["delta"]):
-        return row, row["delta"], row.get("delta_low"), row.get("delta_high")
-    return row, row["hits"] - row_of(sources, number, "full")["hits"], None, None
+    found, seeds = [row.get(name) for name in ("delta", "delta_low", "delta_high")], ""
+    path = sources.paths.reports / "tables" / "ablations" / "differences.csv"
+    if (found[0] is None or pd.isna(found[0])) and path.exists():
+        paired = pd.read_csv(path)
+        for own in paired[(paired.variant == row["variant"]) & (paired.tier == row["tier"])].to_dict("records"):
+            found, seeds = [own["mean"], own["95% low"], own["95% high"]], own["difference of each seed"]
+            if own["seeds"] < FEW:
+                found[1:] = None, None
+    delta, low, high = (None if v is None or pd.isna(v) else float(v) for v in found)
+    if delta is None:
+        delta = mean_hits(row) - mean_hits(row_of(sources, number, "full"))
+    return Difference(delta, float("nan"), low, high), seeds
+
+
+def scaled(change: Difference, scale: float, paper: float) -> Difference:
+    """In the claim's unit, beside the paper's own difference."""
+    low, high = (None if end is None else scale * end for end in (change.low, change.high))
+    return Difference(scale * change.ours, paper, low, high)
+
+
+def changed(row: dict[str, Any], value: float, by: str, change: Difference, unit: str, seeds: str = "") -> Finding:
+    """The measured level, judged by its difference to the base, which the reason states."""
+    ends = "" if change.low is None or change.high is None else f" (95% {change.low:+.3g} to {change.high:+.3g})"
+    note = f"difference {change.ours:+.3g} {unit}{ends}, paper {change.paper:+.3g}"
+    return finding(row, value, by, difference=change, note=note + (f"; events by seed {seeds}" if seeds else ""))
+
+
+def mean_hits(row: dict[str, Any]) -> float:
+    """Mean over seeds where the table has it (rules: ablation), else its hits."""
+    mean = row.get("mean hits")
+    return float(row["hits"] if mean is None or pd.isna(mean) else mean)
 
 
 def _variant(claim: Claim) -> tuple[int, str]:
@@ -76,42 +104,43 @@ def _variant(claim: Claim) -> tuple[int, str]:
 
 @decides("T2.*.hits", "T2.*.rate", "T6.*.rate", "T7.*.rate", stage="ablations")
 def variant_count(claim: Claim, sources: Sources) -> Finding:
-    """The rule for ablations compares differences to `full`: ours is put on the paper's `full`. The row `full` itself
-    is compared as it is, and has no difference that could be shown."""
+    """The rule for ablations compares differences to `full`; ours is the level that was measured. The row `full` itself
+    is decided with the detections (`FULL` there)."""
     number, variant = _variant(claim)
     row = row_of(sources, number, variant)
     counts = claim.id.endswith(".hits")
-    scale, by = (1.0, "") if counts else (100 / row["n_events"], "rates")
-    if variant in ("full", "stress", "four"):
-        return finding(row, scale * row["hits"], by)
-    _, delta, low, high = difference(sources, number, variant)
-    full = sources.claimed("T2.full.hits" if counts else "T2.full.rate")
-    return finding(row, full + scale * delta, by if not counts else "", low, high)
+    scale, by, unit = (1.0, "", "events") if counts else (100 / row["n_events"], "rates", "points")
+    change, seeds = difference(sources, number, variant)
+    paper = claim.value - sources.claimed("T2.full.hits" if counts else "T2.full.rate")
+    return changed(row, scale * mean_hits(row), by, scaled(change, scale, paper), unit, seeds)
 
 
 @decides("S44.*.delta", stage="ablations")
 def variant_change(claim: Claim, sources: Sources) -> Finding:
-    row, delta, low, high = difference(sources, 2, claim.id.split(".")[1])
-    per_event = 100 / row["n_events"]
-    ends = [None if end is None or pd.isna(end) else per_event * end for end in (low, high)]
-    return finding(row, per_event * delta, "rates", *ends)
+    variant = claim.id.split(".")[1]
+    row = row_of(sources, 2, variant)
+    events, seeds = difference(sources, 2, variant)
+    change = scaled(events, 100 / row["n_events"], claim.value)
+    note = f"events by seed {seeds}" if seeds else ""
+    return finding(row, change.ours, "rates", low=change.low, high=change.high, note=note)
 
 
 @decides("T2.*.lead", "T6.*.lead", "T8.*.lead", stage="ablations")
 def variant_lead(claim: Claim, sources: Sources) -> Finding:
     row = row_of(sources, *_variant(claim))
-    return finding(row, row["lead"])
+    return finding(row, row["lead"], result=f"lead of {row['variant']}")
 
 
 @decides("T4.*.*", "T8.*.rate", stage="ablations")
 def sensitivity(claim: Claim, sources: Sources) -> Finding:
-    """Difference to the default cell, put on the paper's default; the default cell itself is compared as it is."""
+    """Judged by the difference to the default cell; that cell itself by its level."""
     number, variant = _variant(claim)
     row = row_of(sources, number, variant)
-    rate = 100 * row["hits"] / row["n_events"]
+    rate = 100 * mean_hits(row) / row["n_events"]
     base = "20" if number == 8 else next(d for d in DEFAULTS if d.split(".")[0] == variant.split(".")[0])
     if variant == base:
         return finding(row, rate)
     default = row_of(sources, number, base)
-    shown = sources.claimed(f"T{number}.{base}" + (".rate" if number == 8 else ""))
-    return finding(row, shown + rate - 100 * default["hits"] / default["n_events"])
+    change = rate - 100 * mean_hits(default) / default["n_events"]
+    paper = claim.value - sources.claimed(f"T{number}.{base}" + (".rate" if number == 8 else ""))
+    return changed(row, rate, "", Difference(change, paper), "points")

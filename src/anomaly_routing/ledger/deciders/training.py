@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def alpha_in_normal_times(claim: Claim, sources: Sources) -> Finding:
         days = test_days(sources, run)
         return float(days["alpha@val"][~near_events(sources, days.index, AFTERMATH)].mean())
 
-    return sources.over_seeds(mean, np.median)
+    return sources.over_seeds(claim, mean)
 
 
 @decides("S5.alpha_avg", stage="model")
@@ -40,7 +41,7 @@ def alpha_at_low_stress(claim: Claim, sources: Sources) -> Finding:
         days = test_days(sources, run)
         return float(days["alpha@val"][days["psi@val"] < days["psi@val"].median()].mean())
 
-    return sources.over_seeds(mean, np.median)
+    return sources.over_seeds(claim, mean)
 
 
 @decides("S3.psi_high_crisis", stage="model")
@@ -50,7 +51,7 @@ def stress_around_events(claim: Claim, sources: Sources) -> Finding:
         near = near_events(sources, days.index, LABEL)
         return float(days["psi@val"][near].mean() - days["psi@val"][~near].mean())
 
-    return sources.over_seeds(gap, by="direction")
+    return sources.over_seeds(claim, gap, by="direction")
 
 
 @decides("S3.alpha_low_in_stress", stage="model")
@@ -58,7 +59,7 @@ def alpha_falls_with_stress(claim: Claim, sources: Sources) -> Finding:
     def against(meta: dict, run: Any) -> float:
         return -float(run.daily["alpha@val"].corr(run.daily["psi@val"], method="spearman"))
 
-    return sources.over_seeds(against, by="direction")
+    return sources.over_seeds(claim, against, by="direction")
 
 
 @decides("S1.sharp_in_crisis", stage="model")
@@ -78,7 +79,10 @@ def largest_weight(claim: Claim, sources: Sources) -> Finding:
     def mean(meta: dict, run: Any) -> float:
         return float(meta["info"]["history"][meta["info"]["best"]["val"]["epoch"]]["mean_max_w"])
 
-    return sources.over_seeds(mean)
+    return sources.over_seeds(claim, mean)
+
+
+NEAR = 0.1  # of the number of epochs (verdict rules: changes)
 
 
 # --- cost ------------------------------------------------------------------------------------------------------------
@@ -95,23 +99,17 @@ def module_shares(meta: dict[str, Any]) -> dict[str, float]:
 
 @decides("T5.m?.pct", stage="model")
 def share_of_a_module(claim: Claim, sources: Sources) -> Finding:
-    found = sources.over_seeds(lambda meta, run: module_shares(meta)[claim.id.split(".")[1]], np.median)
-    return Finding(
-        found.value,
-        low=found.low,
-        high=found.high,
-        device=found.device,
-        n_seeds=found.n_seeds,
-        note="forward and backward share of the clock",
-    )
+    found = sources.over_seeds(claim, lambda meta, run: module_shares(meta)[claim.id.split(".")[1]])
+    return replace(found, note=f"forward and backward share of the clock; {found.note}".strip("; "))
 
 
 @decides("C.m2_dominates", stage="model")
 def longest_module(claim: Claim, sources: Sources) -> Finding:
-    found = sources.over_seeds(lambda meta, run: module_shares(meta)["m2"], np.median)
+    found = sources.over_seeds(claim, lambda meta, run: module_shares(meta)["m2"])
     longest = {max(shares, key=shares.get) for shares in (module_shares(meta) for meta, _ in sources.model_runs)}
-    note = f"longest on {found.device}: {', '.join(sorted(longest))} (m1 to m4)"
-    return Finding(found.value, device=found.device, n_seeds=found.n_seeds, note=note)
+    return replace(
+        found, note=f"longest on {found.device}: {', '.join(sorted(longest))} (m1 to m4); {found.note}".strip("; ")
+    )
 
 
 @decides("T5.epochs_avg", stage="model")
@@ -125,10 +123,10 @@ def epochs(claim: Claim, sources: Sources) -> Finding:
             raise sources.not_run(
                 "model", f"all {len(stopped)} trainings ended at a cap of {cap} epochs; with the limit of {full}"
             )
-    found = sources.over_seeds(lambda meta, run: meta["info"]["epochs"])
+    found = sources.over_seeds(claim, lambda meta, run: meta["info"]["epochs"])
     return Finding(
-        abs(found.value - claim.value) <= 0.1 * claim.value,
+        abs(found.value - claim.value) <= NEAR * claim.value,
         "holds",
-        note=f"{found.value:.0f} on average",
+        note=f"{found.value:.0f}; {found.note}".strip("; "),
         **sources.training,
     )
