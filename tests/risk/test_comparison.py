@@ -77,20 +77,21 @@ def test_an_autoregression_remembers_as_it_should():
 # --- tails and closeness ---------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def tails():
-    """Two assets with Student returns, three tails: EVT is right, "historical" nearly, the Gaussian far too short."""
+    """Two assets with Student returns, three tails: EVT is right, the filtered one nearly, the Gaussian far too short;
+    and plain historical simulation, twice as far out as it should be."""
     assets = [planted_asset(n=3000, seed=s, name=n) for s, n in ((0, "A"), (1, "B"))]
     rng = np.random.default_rng(3)
     assets = [type(a)(a.name, a.sessions, 0.01 * t.rvs(3, size=3000, random_state=rng), a.variance, a.log_volume)
               for a in assets]  # fmt: skip
     right = 0.01 * t.isf(P, 3)
-    level = {"evt": right, "historical": 1.02 * right, "gaussian": 0.6 * right}
+    level = {"evt": right, "filtered historical": 1.02 * right, "gaussian": 0.6 * right}
     made = {}
     for model in ORDER:
         for seed in (0, 1) if model in (VOLUME, PRICE_ONLY) else (0,):
             for tail, value in level.items():
                 var = np.full((3000, 2), value * (1 + 0.001 * seed))
                 made[model, tail, seed] = (var, 1.5 * var)
-    made["rolling", "historical", 0] = made["har", "historical", 0]
+    made["rolling", "historical", 0] = tuple(2 * np.full((3000, 2), right) * k for k in (1, 1.5))
     out = slice(500, None)
     return assets, made, out, backtest_all(assets, made, out, P)
 
@@ -98,13 +99,22 @@ def tails():
 def test_the_right_tail_saves_quantile_loss_and_is_closer(tails):
     assets, made, out, tested = tails
     gains = comparison.tail_gains(assets, made, out, P)
-    assert (gains["gaussian"].gain > 2).all() and gains["historical"].gain.abs().max() < 0.5
+    assert (gains["gaussian"].gain > 2).all() and gains["filtered historical"].gain.abs().max() < 0.5
+    assert (gains["historical"].gain > 2).all()  # a rival of its own, not the filtered one
     table = comparison.tail_table(tested, gains, P).set_index("model")
     assert (table["distance, evt"] < table["distance, gaussian"]).all()
     assert (table["ratio, gaussian"] > table["ratio, evt"]).all()
     np.testing.assert_allclose(table["EVT saves on gaussian, %"], gains["gaussian"].gain)
     n, counts = comparison.closer_tails(tested, P)
     assert n == 2 * 8 and counts["gaussian"][0] == n and all(sum(c) == n for c in counts.values())
+    lines = {(x.model, x.tail, x.seed, x.asset): abs(x.ratio - P) for x in tested.itertuples()}
+    slow = [0, 0, 0]  # a loop over the definition
+    for (_, tail, _, name), own in lines.items():
+        if tail == "evt":
+            rival = lines["rolling", "historical", 0, name]
+            slow[1 + int(np.sign(own - rival))] += 1
+    assert counts["historical"] == tuple(slow) and slow[0] == n and counts["filtered historical"] != tuple(slow)
+    assert table["ratio, historical"].nunique() == 1
     pooled = comparison.pooled_ratios(tested)
     own = tested[(tested.model == VOLUME) & (tested["tail"] == "evt")]
     assert pooled[VOLUME, "evt"] == own.violations.sum() / own.sessions.sum()

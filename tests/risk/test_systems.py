@@ -41,7 +41,7 @@ def test_the_true_sigma_with_any_tail_covers_one_percent():
     """Returns are sigma times a normal, sigma known: every tail must come near 1% over many sessions."""
     asset = planted_asset(n=12_000, noise=0.0, seed=0)
     spans, truth = [slice(6000, 12_000)], Forecast(np.sqrt(asset.variance), asset.variance)
-    for tail in ("gaussian", "student", "historical", "evt"):
+    for tail in ("gaussian", "student", "filtered historical", "evt"):
         var, shortfall = value_at_risk(asset, truth, spans, tail, P)
         line = backtest(asset.returns[6000:], var[6000:], shortfall[6000:], P)
         assert line["low"] < P < line["high"] and line["p Kupiec"] > 0.05, tail
@@ -59,7 +59,7 @@ def test_a_var_that_ignores_volatility_has_its_violations_in_clusters():
     assert lines[0]["quantile loss"] > lines[1]["quantile loss"]
 
 
-@pytest.mark.parametrize("tail", ["gaussian", "student", "historical", "evt"])
+@pytest.mark.parametrize("tail", ["gaussian", "student", "filtered historical", "evt"])
 def test_rows_after_t_change_no_value_at_risk_up_to_the_session_after_t(asset, spans, tail):
     after = spans[1].stop - 10
     one, other = (value_at_risk(a, har(a, spans), spans, tail, P)[0] for a in (asset, altered(asset, after)))
