@@ -105,10 +105,11 @@ def training(panel: Panel) -> np.ndarray:
     return np.arange(len(panel.sessions)) < TRAIN_SHARE * len(panel.sessions)
 
 
-def circumstances(panel: Panel, flags: np.ndarray) -> pd.DataFrame:
+def circumstances(panel: Panel, flags: np.ndarray, wide: np.ndarray | None = None) -> pd.DataFrame:
     """What else was so on flagged stock-days [S, N]: one row each, with the first circumstance that applies.
 
-    low volume (below the stock's median); market-wide (at least a third of the stocks flagged that day); price move
+    wide : [S], share of the stocks that are out of the ordinary that day; without it, that of the flagged ones.
+    low volume (below the stock's median); market-wide (at least a third of the stocks, by `wide`); price move
     (|return| beyond 3 SDs of the stock's); after a closure (at least 5 days since the session before); volume alone.
     volume_z, return_z : robust z of log volume, z of the return, over all of the stock's sessions: hindsight, for
     reading.
@@ -117,7 +118,8 @@ def circumstances(panel: Panel, flags: np.ndarray) -> pd.DataFrame:
     volume_z = (panel.log_volume - median) / (1.4826 * np.nanmedian(np.abs(panel.log_volume - median), axis=0))
     return_z = (panel.returns - np.nanmean(panel.returns, axis=0)) / np.nanstd(panel.returns, axis=0)
     pause = np.r_[0, np.diff(panel.sessions.to_numpy("datetime64[D]")).astype(int)]
-    wide = flags.sum(axis=1) / np.maximum(panel.active.sum(axis=1), 1)
+    if wide is None:
+        wide = flags.sum(axis=1) / np.maximum(panel.active.sum(axis=1), 1)
     rows = []
     for t, i in np.argwhere(flags):
         tests = {
