@@ -9,6 +9,7 @@ from planted_assets import planted_asset
 from scipy.stats import norm, t
 
 from anomaly_routing.claims import load_claims
+from anomaly_routing.ledger.verdict import judge
 from anomaly_routing.risk import claims as page
 from anomaly_routing.risk import comparison
 from anomaly_routing.risk.comparison import ORDER, Redrawn
@@ -41,7 +42,10 @@ def test_means_and_ratios_are_those_that_were_planted():
     table = comparison.mean_losses(losses, NAMES)
     assert len(table) == 2 * len(NAMES)
     np.testing.assert_allclose(table[table.loss == "MSE"][list(ORDER)], 3 * table[table.loss == "QLIKE"][list(ORDER)])
-    relative = comparison.relative_losses(losses).set_index("model")["QLIKE"]
+    both = comparison.relative_losses(losses).set_index("model")
+    relative, alone = both["QLIKE"], both["QLIKE, stocks alone"]
+    by_hand = QLIKE["garch_t"][:, :, 1:].mean(axis=(0, 1)) / QLIKE["har"][:, :, 1:].mean(axis=(0, 1))
+    assert alone["garch_t"] == pytest.approx(by_hand.mean()) and alone["har"] == 1
     assert relative["har"] == 1
     np.testing.assert_allclose(relative[[VOLUME, "garch_t", "constant"]], [1.2, 2.0, 4.0], rtol=0.02)
 
@@ -143,7 +147,7 @@ def test_estimates_have_the_planted_sign_and_the_rules_judge_them(tails):
     assets, made, out, tested = tails
     gains = comparison.volume_gains(QLIKE, NAMES)
     estimates = {
-        "Z000.evt.violation": page.nearness(tested, P),
+        "Z000.evt.violation": page.nearness(assets, made, out, P),
         "Z000.evt.vol_fc": page.volatility(QLIKE),
         "Z000.evt.volume": page.volume(QLIKE, gains),
         "Z000.evt.tail": page.tail(assets, made, out, P, comparison.tail_gains(assets, made, out, P)),
@@ -153,6 +157,11 @@ def test_estimates_have_the_planted_sign_and_the_rules_judge_them(tails):
     assert found["Z000.evt.vol_fc"].value == pytest.approx(-20, abs=1)
     assert found["Z000.evt.volume"].value == pytest.approx(20, abs=1) and found["Z000.evt.volume"].n_seeds == 3
     assert found["Z000.evt.tail"].value > 2 and found["Z000.evt.violation"].value <= 0  # a rival has the same tail
+    ratios = comparison.pooled_ratios(tested)
+    rivals = [abs(v - P) for (model, _), v in ratios.items() if model not in (VOLUME, PRICE_ONLY)]
+    assert found["Z000.evt.violation"].value == pytest.approx(100 * (min(rivals) - abs(ratios[VOLUME, "evt"] - P)))
+    for claim, estimate in estimates.items():  # the interval that is judged covers that over sessions
+        assert found[claim].low <= estimate.sessions[0] <= estimate.sessions[1] <= found[claim].high
     table = page.verdicts(estimates, found, CLAIMS, RULES, real=True).set_index("claim")
     assert (
         table.verdict["Z000.evt.vol_fc"] == "differs" and table.verdict["Z000.evt.volume"] == "close"
@@ -160,6 +169,20 @@ def test_estimates_have_the_planted_sign_and_the_rules_judge_them(tails):
     assert table.verdict["Z000.evt.china"].startswith("not testable")
     elsewhere = page.verdicts(estimates, found, CLAIMS, RULES, real=False)
     assert elsewhere[elsewhere.estimate.notna()].verdict.eq("none: not the real market").all()
+
+
+def test_five_seeds_on_one_history_do_not_show_a_direction():
+    """The seeds agree to the last digit, the sessions do not exclude zero: close, at any size of training."""
+    estimate = page.Estimate([1.0] * 10, "points", (-0.5, 2.5))
+    found = page.findings({"Z000.evt.tail": estimate}, "gpu")["Z000.evt.tail"]
+    assert (found.low, found.high) == (-0.5, 2.5)
+    assert judge(CLAIMS["Z000.evt.tail"], found, RULES).verdict == "close"
+    sure = page.findings({"Z000.evt.tail": estimate._replace(sessions=(0.5, 1.5))}, "gpu")["Z000.evt.tail"]
+    assert judge(CLAIMS["Z000.evt.tail"], sure, RULES).verdict == "match"
+
+
+def test_a_p_value_is_never_printed_as_zero():
+    assert [comparison.p_text(p) for p in (0.0004, 0.012, 0.5)] == ["<0.01", "0.01", "0.50"]
 
 
 def test_backtests_are_reported_where_they_exist(tails):

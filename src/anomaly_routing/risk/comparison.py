@@ -42,11 +42,13 @@ def mean_losses(losses: dict[str, dict[str, np.ndarray]], names: list[str]) -> p
 
 
 def relative_losses(losses: dict[str, dict[str, np.ndarray]]) -> pd.DataFrame:
-    """A row a model: each loss over that of HAR-RV, mean over assets; below 1 is better than HAR-RV."""
-    relative = {
-        text: [np.mean(own[model].mean(axis=(0, 1)) / own["har"].mean(axis=(0, 1))) for model in ORDER]
-        for text, own in losses.items()
-    }
+    """A row a model: each loss over that of HAR-RV, mean over assets; below 1 is better than HAR-RV. A second column a
+    loss for the single stocks alone: the first asset is the index, whose variance has no highs of its own."""
+    relative = {}
+    for text, own in losses.items():
+        ratios = {model: own[model].mean(axis=(0, 1)) / own["har"].mean(axis=(0, 1)) for model in ORDER}
+        relative[text] = [ratios[model].mean() for model in ORDER]
+        relative[f"{text}, stocks alone"] = [ratios[model][1:].mean() for model in ORDER]
     return pd.DataFrame({"model": ORDER} | relative)
 
 
@@ -82,6 +84,11 @@ def saved_by_seed(qlike: dict[str, np.ndarray], other: str, model: str) -> list[
     its own stands against all of them."""
     before, after = qlike[other].mean(axis=(1, 2)), qlike[model].mean(axis=(1, 2))
     return list(100 * (1 - after / before))
+
+
+def p_text(p: float) -> str:
+    """A p-value as it is printed: never zero."""
+    return "<0.01" if p < 0.01 else f"{p:.2f}"
 
 
 # --- tails ------------------------------------------------------------------------------------------------------------

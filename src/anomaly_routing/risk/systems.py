@@ -133,8 +133,9 @@ def all_systems(
 
 
 def backtest(returns: np.ndarray, var: np.ndarray, shortfall: np.ndarray, p: float) -> dict[str, Any]:
-    """One line: sessions, violations, ratio with its exact 95% interval, p-values of the four tests, mean quantile loss
-    in basis points, and the mean loss on violations over the mean shortfall forecast for them.
+    """One line: sessions, violations, ratio with its exact 95% interval, p-values of the four tests (all but Kupiec's
+    simulated, NaN where there are too few violations for the test), mean quantile loss in basis points, and the mean
+    loss on violations over the mean shortfall forecast for them.
     """
     hits = backtests.violations(returns, var)
     x, n = int(hits.sum()), len(hits)
@@ -142,9 +143,9 @@ def backtest(returns: np.ndarray, var: np.ndarray, shortfall: np.ndarray, p: flo
     return {
         "sessions": n, "violations": x, "ratio": x / n, "low": low, "high": high,
         "p Kupiec": backtests.kupiec(x, n, p).p,
-        "p independence": backtests.christoffersen(hits).p,
-        "p conditional": backtests.conditional_coverage(hits, p).p,
-        "p duration": backtests.duration(hits).p,
+        "p independence": backtests.simulated_p("independence", hits, p),
+        "p conditional": backtests.simulated_p("conditional", hits, p),
+        "p duration": backtests.simulated_p("duration", hits, p),
         "quantile loss": 1e4 * float(backtests.quantile_loss(returns, var, p).mean()),
         "loss over shortfall": float(-returns[hits].sum() / shortfall[hits].sum()) if x else np.nan,
     }  # fmt: skip
