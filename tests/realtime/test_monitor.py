@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from copy import deepcopy
 from dataclasses import replace
 
@@ -328,7 +329,25 @@ def test_a_state_knows_the_weights_trees_and_scaling_that_it_was_made_with(prepa
         replace(prepared.monitor(), stream=stream).restore(file)
 
 
-def test_the_benchmark_times_every_part(prepared):
-    found = measure(prepared.monitor(), list(replay(prepared.market.prices, prepared.last)), 2)
-    assert set(found["milliseconds"]) == {"checks", "29 features", *METHODS, "update, all of it"}
-    assert found["sessions"] == 2 and all(0 < t["median"] <= t["p99"] for t in found["milliseconds"].values())
+def test_the_benchmark_times_every_part_inside_the_update(prepared, reports, monkeypatch):
+    """A part that is made slow is slow, the whole with it, and no part takes longer than the whole."""
+    waiting, slow = list(replay(prepared.market.prices, prepared.last)), 0.05
+    method = type(prepared.fitted["zscore"][0])
+    original = method.advance
+
+    def late(self, state, row):
+        time.sleep(slow)
+        return original(self, state, row)
+
+    monkeypatch.setattr(method, "advance", late)
+    monitor = prepared.monitor()
+    found = measure(monitor, waiting, 5)
+    assert monitor.state.taken == 0  # what was handed over is not moved
+    times = found["milliseconds"]
+    assert set(times) == {"checks", "29 features", *METHODS, "update, all of it"} and found["sessions"] == 5
+    assert 1000 * slow <= times["zscore"]["median"] < 1500 * slow
+    for name, t in times.items():
+        assert 0 < t["median"] <= t["p99"]
+        assert all(t[q] <= times["update, all of it"][q] for q in ("median", "p99")), name
+    with pytest.raises(ValueError, match=f"ask for {len(waiting) - 2} at most"):
+        measure(prepared.monitor(), waiting, len(waiting))
