@@ -119,7 +119,13 @@ def test_a_bad_case_file_is_refused(tmp_path, change, rule):
 
 
 def test_without_a_folder_there_is_no_case(tmp_path):
-    assert not has_case("") and not has_case(tmp_path) and has_case(write(tmp_path / "n", rows()))
+    assert not has_case("") and has_case(write(tmp_path / "n", rows()))
+    assert not has_case(tmp_path / "data" / "raw" / "nepse")  # nothing was brought
+    for mistyped in (tmp_path, tmp_path / "data" / "raw" / "nespe"):
+        with pytest.raises(MarketDataError, match=r"no prices.parquet here.*leave `nepse` empty"):
+            has_case(mistyped)
+    with pytest.raises(ValueError, match="no stock 'NABLI' in this market; there are: AAA, BBB, CCC"):
+        longest_lived(case_panel(rows()), 2, "NABLI")
     assert not has_series("") and not has_series(tmp_path)
 
 
