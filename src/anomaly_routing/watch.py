@@ -2,28 +2,36 @@
 
 Takes the sessions of the folder that it has not seen yet, one at a time, prints a line for each and appends alerts as
 JSON lines. What it remembers lies in the folder `--state`; a run that was killed goes on where it was, and no alert is
-lost or written twice. It says what is unusual by the standards of the past. It is not investment advice.
+lost or written twice. What is fitted on the first start is kept there too and never fitted again. A price of the last
+22 sessions that the source has corrected since, or a row that came late, stops it, with day and stock; a correction
+older than that it cannot see. It says what is unusual by the standards of the past. It is not investment advice.
 
 `--model` names a market of this repository and a preset: its checkpoint and run in `reports/<market>`, its calendar,
 splits and selection of stocks in the market's params.yaml. The folder must hold the market's history from before its
-training on, since scaling and thresholds are computed from it again.
+training on: scaling and thresholds are computed from it on the first start.
 """
 
 from __future__ import annotations
 
 import argparse
+import pickle
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import yaml
 
 from anomaly_routing.data.sources import MarketData, load_folder
 from anomaly_routing.data.universe import GICS_SECTORS
 from anomaly_routing.errors import MarketDataError
-from anomaly_routing.files import write_json
+from anomaly_routing.files import replacing, write_json
+from anomaly_routing.model.checkpoints import load_checkpoint
 from anomaly_routing.model.errors import TrainingError
+from anomaly_routing.model.network import Network
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import MarketPaths, repository
 from anomaly_routing.realtime.alerts import AlertLog, alerts_of, highest
@@ -32,25 +40,38 @@ from anomaly_routing.realtime.prepare import METHODS, fit_methods, read_history,
 from anomaly_routing.realtime.sessions import replay
 
 ADVICE = "Unusual is not good or bad, and not a forecast: this is not investment advice."
-STATE, ALERTS, START = "state.npz", "alerts.jsonl", "start.json"
+STATE, FITTED, ALERTS, START = "state.npz", "fitted.pkl", "alerts.jsonl", "start.json"
+EPOCHS = 100
 
 
 def watch(
-    prices: Path, model: str, state: Path, *, methods: tuple[str, ...], root: Path, until: str = ""
+    prices: Path,
+    model: str,
+    state: Path,
+    *,
+    methods: tuple[str, ...],
+    root: Path,
+    until: str = "",
+    epochs: int = EPOCHS,
 ) -> list[Report]:
     """Take in every session of the folder that the state has not seen; returns their reports.
 
-    until : stop after this session. Raises MarketDataError, TrainingError or FileNotFoundError; the state is then that
-    of the last session taken in.
+    until : stop after this session. epochs : cap of MemStream's fit, on the first start. Raises MarketDataError,
+    TrainingError or FileNotFoundError; the state is then that of the last session taken in.
     """
+    started = time.monotonic()
     name, _, preset = model.partition("/")
     params = market_params(name, root)
     market = load_folder(prices, **door(params))
     for warning in market.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    monitor, mechanisms = prepared(market, params, preset or "intended", methods, root)
-    resume(monitor, market, state)
+    if (state / STATE).exists():
+        monitor, mechanisms = resumed(market, state, checkpoint_of(params, preset, root), methods)
+    else:
+        monitor, mechanisms = prepared(market, params, checkpoint_of(params, preset, root), methods, root, epochs)
+        put_away(monitor, mechanisms, state)
     log, reports = AlertLog(state / ALERTS), []
+    print(f"ready after {time.monotonic() - started:.0f} s, at {monitor.state.last:%Y-%m-%d}", file=sys.stderr)
     waiting = [s for s in replay(market.prices, monitor.state.last) if not until or s.date <= pd.Timestamp(until)]
     for session in waiting:
         report = monitor.update(session)
@@ -79,8 +100,18 @@ def door(params: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def checkpoint_of(params: dict[str, Any], preset: str, root: Path) -> Path:
+    """The committed weights of a preset of the market."""
+    return MarketPaths(params["market"]["name"], root).checkpoints / f"{preset or 'intended'}.safetensors"
+
+
 def prepared(
-    market: MarketData, params: dict[str, Any], preset: str, methods: tuple[str, ...], root: Path
+    market: MarketData,
+    params: dict[str, Any],
+    checkpoint: Path,
+    methods: tuple[str, ...],
+    root: Path,
+    epochs: int = EPOCHS,
 ) -> tuple[Monitor, list[str]]:
     """A monitor that stands at the end of the validation split, and the names of the four mechanisms."""
     splits, paths = Splits(**params["market"]["splits"]), MarketPaths(params["market"]["name"], root)
@@ -89,28 +120,60 @@ def prepared(
         rule = f"the folder begins {market.sessions[0]:%Y-%m-%d}, the training on {splits.first_session}"
         raise MarketDataError("prices", "-", rule, "bring the whole history: scaling and thresholds come from it")
     history = read_history(market, splits, until[-1])
-    fitted = fit_methods([m for m in methods if m != "model"], history)
-    checkpoint = paths.checkpoints / f"{preset}.safetensors"
+    fitted = fit_methods([m for m in methods if m != "model"], history, epochs=epochs)
     if "model" in methods:
         fitted["model"] = trained_model(checkpoint, paths.reports / "runs" / "model", history)
     named = f"{paths.name}/{checkpoint.name}"
     return start_monitor(history, fitted, params["market"]["calendar"], named), list(dict.fromkeys(history.panel.group))
 
 
-def resume(monitor: Monitor, market: MarketData, state: Path) -> None:
-    """Take up the saved state, if there is one, and follow what has rescaled the past since then."""
-    file = state / STATE
-    if not file.exists():
-        state.mkdir(parents=True, exist_ok=True)
-        write_json(state / START, {"model": monitor.model, "note": ADVICE, "from": f"{monitor.state.last:%Y-%m-%d}"})
-        return
-    monitor.restore(file)
+def put_away(monitor: Monitor, mechanisms: list[str], state: Path) -> None:
+    """Keep what was fitted: a fit on prices that a dividend has rescaled since would be another one."""
+    state.mkdir(parents=True, exist_ok=True)
+    write_json(state / START, {"model": monitor.model, "note": ADVICE, "from": f"{monitor.state.last:%Y-%m-%d}"})
+    with replacing(state / FITTED) as partial:
+        partial.write_bytes(pickle.dumps((replace(monitor, state=None), mechanisms)))
+
+
+def resumed(market: MarketData, state: Path, checkpoint: Path, methods: tuple[str, ...]) -> tuple[Monitor, list[str]]:
+    """The fitted parts and the saved state, after what has rescaled the past since then.
+
+    Raises MarketDataError when they do not belong together, to these methods, stocks and weights, or when the past has
+    been corrected.
+    """
+    anew = f"delete {state} to start anew"
+    try:
+        monitor, mechanisms = pickle.loads((state / FITTED).read_bytes())  # written by `put_away`, by nobody else
+    except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError) as error:
+        raise MarketDataError(state / FITTED, "-", f"no readable fitted parts ({error})", anew) from error
+    wanted = {
+        "methods": (sorted(monitor.methods), sorted(methods)),
+        "stocks": (monitor.gate.tickers, market.universe["ticker"].tolist()),
+        "model": (monitor.model, f"{checkpoint.parent.parent.name}/{checkpoint.name}"),
+    }
+    if different := [name for name, (kept, asked) in wanted.items() if kept != asked]:
+        raise MarketDataError(state, "-", f"the state is of other {', '.join(different)}", anew)
+    if "model" in methods and not same_weights(monitor.methods["model"].net, checkpoint):
+        raise MarketDataError(checkpoint, "-", "its weights are not those that the state was made with", anew)
+    if "shares_outstanding" in market.universe:  # a split moves them, so they are read anew
+        shares = market.universe["shares_outstanding"].to_numpy(float)
+        monitor = replace(monitor, stream=replace(monitor.stream, shares=shares))
+    monitor.restore(state / STATE)
     seen = market.prices[market.prices["date"] <= monitor.state.last]
     if not len(seen) or market.sessions[-1] < monitor.state.last:
         rule = f"the folder ends {market.sessions[-1]:%Y-%m-%d}, the state {monitor.state.last:%Y-%m-%d}"
         raise MarketDataError("prices", "-", rule, "bring the newer prices")
-    for change in monitor.rebase(seen.groupby("ticker", as_index=False).last()):
-        print(f"rescaled after a dividend or split: {change}", file=sys.stderr)
+    for change in monitor.rebase(seen):
+        print(f"changed in the source since: {change}", file=sys.stderr)
+    return monitor, mechanisms
+
+
+def same_weights(net: Network, checkpoint: Path) -> bool:
+    """Whether a network is that of the checkpoint file, to the last bit."""
+    if not checkpoint.exists():
+        raise FileNotFoundError(f"{checkpoint} is not there any more: bring it back, or start anew")
+    theirs = load_checkpoint(checkpoint)[0].state_dict()
+    return all(torch.equal(values, theirs[name]) for name, values in net.state_dict().items())
 
 
 def line(report: Report, tickers: list[str], new_alerts: int) -> str:
@@ -134,6 +197,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--until", default="", help="stop after this session")
     args = parser.parse_args(argv)
     methods = tuple(m for m in args.methods.split(",") if m)
+    if not methods:
+        parser.error(f"--methods is empty; there are: {', '.join(METHODS)}")
     if unknown := [m for m in methods if m not in METHODS]:
         parser.error(f"no method {', '.join(unknown)}; there are: {', '.join(METHODS)}")
     root = repository()

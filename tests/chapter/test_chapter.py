@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from anomaly_routing.baselines.classical.sequence_autoencoder import network
 from anomaly_routing.chapter.case import case_panel, circumstances, has_case, load_case, longest_lived, training
 from anomaly_routing.chapter.planted import FLAT, KINDS, MARGIN, by_chance, equal_cut, found, plant
+from anomaly_routing.chapter.public_board import archive_hits, judged_series, mean_board
 from anomaly_routing.chapter.public_series import NAB, UCR, Labelled, as_panel, has_series, load_nab, load_ucr
 from anomaly_routing.chapter.study import BESIDE, run_detectors
 from anomaly_routing.errors import MarketDataError
@@ -118,7 +119,13 @@ def test_a_bad_case_file_is_refused(tmp_path, change, rule):
 
 
 def test_without_a_folder_there_is_no_case(tmp_path):
-    assert not has_case("") and not has_case(tmp_path) and has_case(write(tmp_path / "n", rows()))
+    assert not has_case("") and has_case(write(tmp_path / "n", rows()))
+    assert not has_case(tmp_path / "data" / "raw" / "nepse")  # nothing was brought
+    for mistyped in (tmp_path, tmp_path / "data" / "raw" / "nespe"):
+        with pytest.raises(MarketDataError, match=r"no prices.parquet here.*leave `nepse` empty"):
+            has_case(mistyped)
+    with pytest.raises(ValueError, match="no stock 'NABLI' in this market; there are: AAA, BBB, CCC"):
+        longest_lived(case_panel(rows()), 2, "NABLI")
     assert not has_series("") and not has_series(tmp_path)
 
 
@@ -219,6 +226,22 @@ def test_a_planted_point_in_a_public_series_is_found():
     series = Labelled("s", np.where(label, 120.0, value), label, np.arange(600) < 90)
     for s in run_detectors(as_panel(series), series.train, ["zscore", "modified_zscore", "iqr", "rolling_z"]).values():
         assert np.nanargmax(s.score[:, 0]) == 400
+
+
+def test_every_detector_asked_for_is_on_the_board_and_hits_have_a_denominator():
+    """Two series with a spike far out: the z-score hits both; nobody is left off, however slow."""
+    value = np.random.default_rng(2).standard_normal((2, 400))
+    value[:, 300] = 40.0
+    label, train = np.arange(400) == 300, np.arange(400) < 100
+    series = [Labelled(name, v, label, train) for name, v in zip("ab", value, strict=True)]
+    asked, quick = ["zscore", "stl_residual", "dense_autoencoder"], {"max_rows": 200, "epochs": 1}
+    judged = judged_series(series, asked, 0, **quick)
+    board = mean_board(judged, archive_hits(series, asked, 0, **quick)).set_index(["method", "mode"])
+    assert set(board.index) == {(m, mode) for m in asked for mode in ("chapter", "causal")} and len(judged) == 12
+    assert (board.loc["zscore", "UCR hits"] == "2 of 2").all() and (board.loc["zscore", "AUROC"] == 1).all()
+    far = [Labelled("c", np.roll(value[0], -150), label, train)]  # the spike is 150 points before the label
+    missed = mean_board(judged, archive_hits(far, ["zscore"], 0)).set_index("method")
+    assert (missed.loc["zscore", "UCR hits"] == "0 of 1").all()
 
 
 def test_the_mended_decoder_has_the_shape_that_the_sketch_lacks():

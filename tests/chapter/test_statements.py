@@ -195,13 +195,13 @@ def test_series_are_judged_after_training_only():
     value = rng.standard_normal(800) + 30 * label
     good = Labelled("good", value, label, np.arange(800) < 300)
     early = Labelled("early", value, np.arange(800) == 100, np.arange(800) < 300)  # nothing to judge
-    judged = judged_series([good, early], ["zscore"], 0, 300)
+    judged = judged_series([good, early], ["zscore"], 0, max_rows=300)
     assert set(judged.series) == {"good"} and (judged.AUROC == 1).all() and (judged["windows found"] == 1).all()
-    hits = archive_hits([good], ["zscore"], 0, 300)
-    assert hits["UCR series hit"].all()
+    hits = archive_hits([good], ["zscore"], 0, max_rows=300)
+    assert hits["hit"].all()
     board = mean_board(judged, hits)
-    assert len(board) == 2 and board["UCR series hit"].eq(1).all()
-    assert "UCR series hit" not in mean_board(judged, pd.DataFrame())
+    assert len(board) == 2 and board["UCR hits"].eq("1 of 1").all()
+    assert "UCR hits" not in mean_board(judged, pd.DataFrame())
 
 
 def test_planted_stocks_stand_in_for_series(gaussian):

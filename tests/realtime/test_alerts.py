@@ -16,6 +16,7 @@ from anomaly_routing.runs import read_run
 from tests.conftest import ROOT
 
 UNTIL, METHODS = "2022-05-06", ("zscore", "model")
+ALL = ("zscore", "isolation_forest", "memstream", "model")
 
 
 def alert(day: int, method: str = "model") -> dict:
@@ -61,6 +62,14 @@ def whole(folder, tmp_path_factory):
     return found, (state / command.ALERTS).read_text()
 
 
+@pytest.fixture(scope="module")
+def every_method(folder, tmp_path_factory):
+    """The same with all four methods, for a shorter while."""
+    state = tmp_path_factory.mktemp("every")
+    found = command.watch(folder, "simulated/intended", state, methods=ALL, root=ROOT, until="2022-02-11", epochs=1)
+    return found, (state / command.ALERTS).read_text()
+
+
 def test_the_command_gives_the_stored_runs_figures(whole):
     """From raw prices through features, scaling, stress and network: the daily series that notebook 05 committed."""
     found, alerts = whole
@@ -79,8 +88,9 @@ def test_the_command_gives_the_stored_runs_figures(whole):
 
 
 @pytest.mark.parametrize("moment", ["before the alert", "between alert and state"])
-def test_a_kill_neither_loses_nor_repeats_an_alert(folder, whole, tmp_path, monkeypatch, moment):
-    found, alerts = whole
+def test_a_kill_neither_loses_nor_repeats_an_alert(folder, every_method, tmp_path, monkeypatch, moment):
+    """All four methods; after the kill nothing is fitted again, and the scores are those of the run without one."""
+    found, alerts = every_method
     first = json.loads(alerts.splitlines()[1])["session"]
     place = (command.AlertLog, "append") if moment == "before the alert" else (command.Monitor, "save")
     original = getattr(*place)
@@ -98,14 +108,67 @@ def test_a_kill_neither_loses_nor_repeats_an_alert(folder, whole, tmp_path, monk
 
     fired: list[bool] = []
     monkeypatch.setattr(*place, killed)
-    settings = {"methods": METHODS, "root": ROOT, "until": UNTIL}
+    settings = {"methods": ALL, "root": ROOT, "until": f"{found[-1].date:%Y-%m-%d}", "epochs": 1}
     with pytest.raises(KeyboardInterrupt):
         command.watch(folder, "simulated/intended", tmp_path, **settings)
+    monkeypatch.setattr(command, "fit_methods", None)  # whoever fits again fails
     rest = command.watch(folder, "simulated/intended", tmp_path, **settings)
     assert rest[0].date == pd.Timestamp(first) and rest[-1].date == found[-1].date
+    for report, whole in zip(rest, found[-len(rest) :], strict=True):
+        for name in ALL:
+            np.testing.assert_array_equal(report.verdicts[name].raw, whole.verdicts[name].raw)
     assert (tmp_path / command.ALERTS).read_text() == alerts
     assert command.watch(folder, "simulated/intended", tmp_path, **settings) == []  # nothing new: nothing happens
     assert (tmp_path / command.ALERTS).read_text() == alerts
+
+
+def test_a_price_corrected_since_or_a_row_that_came_late_stops_the_command(folder, tmp_path):
+    """Fifteen sessions before the last one taken in; alerts and state stay as they were."""
+    desk, state = tmp_path / "desk", tmp_path / "state"
+    desk.mkdir()
+    prices = pd.read_parquet(folder / "prices.parquet")
+    (desk / "universe.csv").write_bytes((folder / "universe.csv").read_bytes())
+    days = pd.DatetimeIndex(np.sort(prices["date"].unique()))
+    last = days.get_loc(pd.Timestamp("2022-02-04"))
+    there = (prices["date"] == days[last - 15]) & (prices["ticker"] == prices["ticker"].iloc[0])
+    assert there.sum() == 1
+    settings = {"methods": ("zscore",), "root": ROOT}
+
+    def run(table, until):
+        table.to_parquet(desk / "prices.parquet", index=False)
+        return command.watch(desk, "simulated/intended", state, until=until, **settings)
+
+    assert len(run(prices[~there], "2022-02-04")) > 20
+    kept = (state / command.STATE).read_bytes()
+    with pytest.raises(MarketDataError, match=rf"{days[last - 15]:%Y-%m-%d}.*has come since"):
+        run(prices, "2022-02-11")
+    moved = prices[~there].copy()
+    near = (moved["date"] == days[last - 14]) & (moved["ticker"] == prices["ticker"].iloc[0])
+    moved.loc[near, ["close", "adj_close"] if "adj_close" in moved else ["close"]] *= 1.0004
+    moved.loc[near, "high"] *= 1.01
+    with pytest.raises(MarketDataError, match=rf"{days[last - 14]:%Y-%m-%d}.*late correction"):
+        run(moved, "2022-02-11")
+    assert (state / command.STATE).read_bytes() == kept
+    assert len(run(prices[~there], "2022-02-11")) == 5
+
+
+def test_a_state_without_its_fitted_parts_or_of_other_weights_is_refused(folder, tmp_path, monkeypatch):
+    settings = {"methods": ("model",), "root": ROOT, "until": "2022-01-04"}
+    command.watch(folder, "simulated/intended", tmp_path, **settings)
+    with monkeypatch.context() as patched:
+        original = command.load_checkpoint
+
+        def retrained(path):
+            net, info = original(path)
+            next(net.parameters()).data.view(-1)[0] += 1e-3
+            return net, info
+
+        patched.setattr(command, "load_checkpoint", retrained)
+        with pytest.raises(MarketDataError, match="weights are not those that the state was made with"):
+            command.watch(folder, "simulated/intended", tmp_path, **settings)
+    (tmp_path / command.FITTED).unlink()
+    with pytest.raises(MarketDataError, match=r"no readable fitted parts.*start anew"):
+        command.watch(folder, "simulated/intended", tmp_path, **settings)
 
 
 def test_the_command_line(folder, tmp_path, capsys):
@@ -123,6 +186,9 @@ def test_the_command_line(folder, tmp_path, capsys):
     ):
         with pytest.raises(SystemExit, match=word):
             command.main([*base, *wrong])
+    with pytest.raises(SystemExit):
+        command.main([*base, "--model", "simulated/intended", "--methods", ""])
+    assert "--methods is empty; there are: zscore" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="later sessions"):
         command.main(["--prices", str(folder), "--state", str(tmp_path / "b"), "--methods", "model",
                       "--model", "simulated/literal"])  # fmt: skip

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from anomaly_routing.errors import MarketDataError
 from anomaly_routing.model.pressure_index import alert_levels
-from anomaly_routing.realtime.prepare import METHODS, read_history
+from anomaly_routing.realtime.prepare import METHODS, read_history, start_monitor
 from anomaly_routing.realtime.sessions import Session, SessionRefused, replay
 from anomaly_routing.train_baseline import generic_pressure
 from benchmarks.realtime import measure
@@ -187,25 +192,162 @@ def test_on_a_calendar_from_the_data_a_pause_is_flagged(prepared):
     assert any("are sessions missing" in flag for flag in report.flags)
 
 
-def test_a_revised_history_is_refused_and_a_split_followed(prepared):
-    monitor = prepared.monitor()
-    seen = prepared.market.prices[prepared.market.prices["date"] <= prepared.last]
-    rows = seen.groupby("ticker", as_index=False).last()
-    assert monitor.rebase(rows) == []
-    revised = rows.copy()
-    revised.loc[0, ["close", "adj_close"]] *= 1.02
+# --- what the source has changed since -------------------------------------------------------------------------------
+PRICES = ["open", "high", "low", "close", "adj_close"]
+
+
+def past(prepared) -> pd.DataFrame:
+    """The source's rows up to the last session taken in."""
+    return prepared.market.prices[prepared.market.prices["date"] <= prepared.last].reset_index(drop=True)
+
+
+def at(seen: pd.DataFrame, back: int, ticker: str) -> pd.Series:
+    """The row of a stock `back` sessions before the last."""
+    day = np.sort(seen["date"].unique())[-1 - back]
+    return (seen["date"] == day) & (seen["ticker"] == ticker)
+
+
+def test_an_unchanged_past_is_no_news_and_a_split_or_dividend_is_followed(prepared):
+    monitor, seen = prepared.monitor(), past(prepared)
+    assert monitor.rebase(seen) == []
+    a, b = prepared.panel.tickers[:2]
+    moved = seen.copy()
+    halved, paid = moved["ticker"] == a, moved["ticker"] == b
+    moved.loc[halved, PRICES] /= 2
+    moved.loc[halved, "volume"] *= 2
+    moved.loc[paid, "adj_close"] *= 0.98
+    assert monitor.rebase(moved) == [f"{a}: past prices times 0.5", f"{b}: past prices times 0.98"]
+    assert_allclose(monitor.state.close[0], seen.loc[seen["ticker"] == a, "close"].iloc[-1] / 2)
+    assert monitor.rebase(moved) == []  # once
+
+
+def test_after_a_split_every_method_scores_as_if_there_had_been_none(prepared, reports):
+    """Also the forest, whose trees were grown on volumes in the old shares."""
+    monitor, seen, name = prepared.monitor(), past(prepared), prepared.panel.tickers[0]
+    seen.loc[seen["ticker"] == name, PRICES] /= 3
+    seen.loc[seen["ticker"] == name, "volume"] *= 3
+    monitor.rebase(seen)
+    for session, whole in zip(replay(prepared.market.prices, prepared.last), reports[:3], strict=False):
+        own = session.rows["ticker"] == name
+        rows = session.rows.astype(dict.fromkeys([*PRICES, "volume"], float))
+        rows.loc[own, PRICES] /= 3
+        rows.loc[own, "volume"] *= 3
+        report = monitor.update(Session(session.date, rows))
+        for method in METHODS:
+            assert_allclose(report.verdicts[method].raw, whole.verdicts[method].raw, atol=2e-5, err_msg=method)
+
+
+def corrected(seen, back, ticker, **factors):
+    rows = seen.astype(dict.fromkeys([*PRICES, "volume"], float))
+    for column, factor in factors.items():
+        rows.loc[at(seen, back, ticker), column] *= factor
+    return rows
+
+
+@pytest.mark.parametrize("back", [0, 1, 15, 21])
+@pytest.mark.parametrize("column", PRICES)
+def test_a_price_corrected_late_is_refused_with_day_and_stock(prepared, back, column):
+    """Of any of the 22 sessions that are kept; a close moves its adj_close along."""
+    seen, name, monitor = past(prepared), prepared.panel.tickers[3], prepared.monitor()
+    both = {"close": 1.02, "adj_close": 1.02} if column == "close" else {column: 1.02}
+    before = flat(monitor.state)
+    day = f"{np.sort(seen['date'].unique())[-1 - back].astype('datetime64[D]')}, {name}"
+    with pytest.raises(MarketDataError, match=day) as refused:
+        monitor.rebase(corrected(seen, back, name, **both))
+    assert "start anew" in str(refused.value)
+    assert_same(before, flat(monitor.state))
+
+
+def test_a_row_that_comes_late_or_goes_is_refused(prepared):
+    seen, name = past(prepared), prepared.panel.tickers[3]
+    lacking = seen[~at(seen, 15, name)]
+    with pytest.raises(MarketDataError, match=f"{name}.*is gone"):
+        prepared.monitor().rebase(lacking)
+    short = replace(prepared.market, prices=lacking)
+    monitor = start_monitor(read_history(short, prepared.splits, prepared.last), prepared.fitted, "XNYS", "test")
+    assert monitor.rebase(lacking) == []
+    with pytest.raises(MarketDataError, match=f"{name}: a row that was not there has come since"):
+        monitor.rebase(seen)
+
+
+def test_only_what_a_dividend_or_split_does_counts_as_one(prepared):
+    seen, name = past(prepared), prepared.panel.tickers[3]
+    own = seen["ticker"] == name
+    for factor in (1.02, 0.5):  # a payment from the stock to nobody, and one of half the price
+        wrong = seen.copy()
+        wrong.loc[own, "adj_close"] *= factor
+        with pytest.raises(MarketDataError, match=f"{name}.*a dividend takes 0 to 39%"):
+            prepared.monitor().rebase(wrong)
+    wrong = seen.astype({"volume": float})
+    wrong.loc[own, PRICES] /= 1000
+    wrong.loc[own, "volume"] *= 1000
+    with pytest.raises(MarketDataError, match="no split is 100 for one"):
+        prepared.monitor().rebase(wrong)
+    wrong.loc[own, "volume"] /= 1000
     with pytest.raises(MarketDataError, match=r"has not moved inversely.*start anew"):
-        monitor.rebase(revised)
-    split = rows.copy()
-    split.loc[0, ["close", "adj_close"]] /= 2
-    split.loc[0, "volume"] *= 2
-    name = rows["ticker"][0]
-    assert monitor.rebase(split) == [f"{name}: past prices times 0.5"]
-    i = prepared.panel.tickers.index(name)
-    assert_allclose(monitor.state.close[i], rows["close"][0] / 2)
+        prepared.monitor().rebase(wrong)
 
 
-def test_the_benchmark_times_every_part(prepared):
-    found = measure(prepared.monitor(), list(replay(prepared.market.prices, prepared.last)), 2)
-    assert set(found["milliseconds"]) == {"checks", "29 features", *METHODS, "update, all of it"}
-    assert found["sessions"] == 2 and all(0 < t["median"] <= t["p99"] for t in found["milliseconds"].values())
+def test_a_revised_volume_is_named_and_taken_as_it_was(prepared):
+    seen, name, monitor = past(prepared), prepared.panel.tickers[3], prepared.monitor()
+    before = flat(monitor.state)
+    (said,) = monitor.rebase(corrected(seen, 15, name, volume=1.2))
+    assert said.startswith(f"{name}: the volume of") and "scored as it was" in said
+    assert monitor.rebase(corrected(seen, 15, name, volume=1.005)) == []
+    assert_same(before, flat(monitor.state))
+
+
+def test_a_state_knows_the_weights_trees_and_scaling_that_it_was_made_with(prepared, tmp_path):
+    file = tmp_path / "state.npz"
+    prepared.monitor().save(file)
+    prepared.monitor().restore(file)
+    again = {name: (deepcopy(method), own) for name, (method, own) in prepared.fitted.items()}
+    same = start_monitor(prepared.history, again, "XNYS", "test")
+    assert same.fitted == prepared.monitor().fitted
+    same.restore(file)
+
+    def moved(name):
+        """One number of the frozen parts, in its last place or by a thousandth."""
+        changed = {k: (deepcopy(method), own) for k, (method, own) in prepared.fitted.items()}
+        method, own = changed[name]
+        if name == "isolation_forest":
+            method.batch.model_.estimators_[7].tree_.threshold[0] *= 1.001
+        elif name == "zscore":
+            changed[name] = method, replace(own, theta=own.theta + 1e-9)
+        else:
+            net = method.net if name == "model" else method.batch.net
+            with torch.no_grad():
+                next(net.parameters()).view(-1)[0] += 1e-3
+        return start_monitor(prepared.history, changed, "XNYS", "test")
+
+    for name in METHODS:
+        with pytest.raises(MarketDataError, match="of other fitted parts"):
+            moved(name).restore(file)
+    scaler = prepared.history.stream.scaler
+    stream = replace(prepared.history.stream, scaler=replace(scaler, center=scaler.center + 1e-6))
+    with pytest.raises(MarketDataError, match="of other fitted parts"):
+        replace(prepared.monitor(), stream=stream).restore(file)
+
+
+def test_the_benchmark_times_every_part_inside_the_update(prepared, reports, monkeypatch):
+    """A part that is made slow is slow, the whole with it, and no part takes longer than the whole."""
+    waiting, slow = list(replay(prepared.market.prices, prepared.last)), 0.05
+    method = type(prepared.fitted["zscore"][0])
+    original = method.advance
+
+    def late(self, state, row):
+        time.sleep(slow)
+        return original(self, state, row)
+
+    monkeypatch.setattr(method, "advance", late)
+    monitor = prepared.monitor()
+    found = measure(monitor, waiting, 5)
+    assert monitor.state.taken == 0  # what was handed over is not moved
+    times = found["milliseconds"]
+    assert set(times) == {"checks", "29 features", *METHODS, "update, all of it"} and found["sessions"] == 5
+    assert 1000 * slow <= times["zscore"]["median"] < 1500 * slow
+    for name, t in times.items():
+        assert 0 < t["median"] <= t["p99"]
+        assert all(t[q] <= times["update, all of it"][q] for q in ("median", "p99")), name
+    with pytest.raises(ValueError, match=f"ask for {len(waiting) - 2} at most"):
+        measure(prepared.monitor(), waiting, len(waiting))

@@ -11,6 +11,7 @@ from scipy.stats import chi2
 from anomaly_routing.risk.backtests import (
     accepted_counts,
     block_draws,
+    block_interval,
     christoffersen,
     conditional_coverage,
     confidence_set,
@@ -19,8 +20,10 @@ from anomaly_routing.risk.backtests import (
     kupiec,
     kupiec_power,
     looks_closer,
+    null_statistics,
     qlike,
     quantile_loss,
+    simulated_p,
     violations,
 )
 
@@ -171,3 +174,46 @@ def test_blocks_keep_neighbours_together():
     drawn = block_draws(100, 50, seed=1)
     assert drawn.shape == (50, 100) and drawn.min() >= 0 and drawn.max() < 100
     assert ((np.diff(drawn, axis=1) % 100) == 1).mean() > 0.9
+
+
+def test_the_interval_of_blocks_is_that_of_the_mean():
+    """Independent days: the textbook interval; spells of twenty equal days: wider by the root of their length."""
+    rng = np.random.default_rng(5)
+    for spell, tolerance in ((1, 0.15), (20, 0.35)):
+        daily = np.repeat(rng.standard_normal(4000 // spell), spell)
+        low, high = block_interval(daily)
+        expected = 2 * 1.96 * daily.std() / np.sqrt(4000 / spell)
+        assert low < daily.mean() < high and high - low == pytest.approx(expected, rel=tolerance)
+
+
+# --- p-values by simulation ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["independence", "conditional", "duration"])
+def test_a_simulated_p_is_a_count_and_keeps_its_level(name):
+    """1,500 sessions at 1%: of fresh independent series at most about 5% are rejected; a cluster always is."""
+    null = null_statistics(name, 1500, 0.01, 199)
+    assert len(null) > 150 and (np.diff(null) >= 0).all()
+    rng, rejected = np.random.default_rng(77), []
+    for _ in range(200):
+        p = simulated_p(name, rng.random(1500) < 0.01, 0.01, 199)
+        rejected.append(p < 0.05)
+    assert np.mean(rejected) < 0.095  # 5% and three standard errors
+    cluster = (np.arange(1500) >= 500) & (np.arange(1500) < 515)
+    assert simulated_p(name, cluster, 0.01, 199) == pytest.approx(1 / (1 + len(null)))
+    test = {
+        "independence": christoffersen,
+        "duration": duration,
+        "conditional": lambda h: conditional_coverage(h, 0.01),
+    }
+    hits = rng.random(1500) < 0.012
+    as_large = sum(value >= test[name](hits).statistic - 1e-9 for value in null)
+    assert simulated_p(name, hits, 0.01, 199) == pytest.approx((1 + as_large) / (1 + len(null)))
+
+
+def test_no_violations_no_p():
+    assert np.isnan(simulated_p("duration", np.arange(500) == 3, 0.01, 19))
+    assert np.isnan(simulated_p("independence", np.zeros(500, bool), 0.01, 19))
+
+
+def test_with_many_violations_the_simulated_p_is_near_the_asymptotic_one():
+    hits = np.random.default_rng(8).random(3000) < 0.1
+    assert simulated_p("independence", hits, 0.1, 499) == pytest.approx(christoffersen(hits).p, abs=0.08)

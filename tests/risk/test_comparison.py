@@ -9,6 +9,7 @@ from planted_assets import planted_asset
 from scipy.stats import norm, t
 
 from anomaly_routing.claims import load_claims
+from anomaly_routing.ledger.verdict import judge
 from anomaly_routing.risk import claims as page
 from anomaly_routing.risk import comparison
 from anomaly_routing.risk.comparison import ORDER, Redrawn
@@ -41,7 +42,10 @@ def test_means_and_ratios_are_those_that_were_planted():
     table = comparison.mean_losses(losses, NAMES)
     assert len(table) == 2 * len(NAMES)
     np.testing.assert_allclose(table[table.loss == "MSE"][list(ORDER)], 3 * table[table.loss == "QLIKE"][list(ORDER)])
-    relative = comparison.relative_losses(losses).set_index("model")["QLIKE"]
+    both = comparison.relative_losses(losses).set_index("model")
+    relative, alone = both["QLIKE"], both["QLIKE, stocks alone"]
+    by_hand = QLIKE["garch_t"][:, :, 1:].mean(axis=(0, 1)) / QLIKE["har"][:, :, 1:].mean(axis=(0, 1))
+    assert alone["garch_t"] == pytest.approx(by_hand.mean()) and alone["har"] == 1
     assert relative["har"] == 1
     np.testing.assert_allclose(relative[[VOLUME, "garch_t", "constant"]], [1.2, 2.0, 4.0], rtol=0.02)
 
@@ -77,20 +81,21 @@ def test_an_autoregression_remembers_as_it_should():
 # --- tails and closeness ---------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def tails():
-    """Two assets with Student returns, three tails: EVT is right, "historical" nearly, the Gaussian far too short."""
+    """Two assets with Student returns, three tails: EVT is right, the filtered one nearly, the Gaussian far too short;
+    and plain historical simulation, twice as far out as it should be."""
     assets = [planted_asset(n=3000, seed=s, name=n) for s, n in ((0, "A"), (1, "B"))]
     rng = np.random.default_rng(3)
     assets = [type(a)(a.name, a.sessions, 0.01 * t.rvs(3, size=3000, random_state=rng), a.variance, a.log_volume)
               for a in assets]  # fmt: skip
     right = 0.01 * t.isf(P, 3)
-    level = {"evt": right, "historical": 1.02 * right, "gaussian": 0.6 * right}
+    level = {"evt": right, "filtered historical": 1.02 * right, "gaussian": 0.6 * right}
     made = {}
     for model in ORDER:
         for seed in (0, 1) if model in (VOLUME, PRICE_ONLY) else (0,):
             for tail, value in level.items():
                 var = np.full((3000, 2), value * (1 + 0.001 * seed))
                 made[model, tail, seed] = (var, 1.5 * var)
-    made["rolling", "historical", 0] = made["har", "historical", 0]
+    made["rolling", "historical", 0] = tuple(2 * np.full((3000, 2), right) * k for k in (1, 1.5))
     out = slice(500, None)
     return assets, made, out, backtest_all(assets, made, out, P)
 
@@ -98,13 +103,22 @@ def tails():
 def test_the_right_tail_saves_quantile_loss_and_is_closer(tails):
     assets, made, out, tested = tails
     gains = comparison.tail_gains(assets, made, out, P)
-    assert (gains["gaussian"].gain > 2).all() and gains["historical"].gain.abs().max() < 0.5
+    assert (gains["gaussian"].gain > 2).all() and gains["filtered historical"].gain.abs().max() < 0.5
+    assert (gains["historical"].gain > 2).all()  # a rival of its own, not the filtered one
     table = comparison.tail_table(tested, gains, P).set_index("model")
     assert (table["distance, evt"] < table["distance, gaussian"]).all()
     assert (table["ratio, gaussian"] > table["ratio, evt"]).all()
     np.testing.assert_allclose(table["EVT saves on gaussian, %"], gains["gaussian"].gain)
     n, counts = comparison.closer_tails(tested, P)
     assert n == 2 * 8 and counts["gaussian"][0] == n and all(sum(c) == n for c in counts.values())
+    lines = {(x.model, x.tail, x.seed, x.asset): abs(x.ratio - P) for x in tested.itertuples()}
+    slow = [0, 0, 0]  # a loop over the definition
+    for (_, tail, _, name), own in lines.items():
+        if tail == "evt":
+            rival = lines["rolling", "historical", 0, name]
+            slow[1 + int(np.sign(own - rival))] += 1
+    assert counts["historical"] == tuple(slow) and slow[0] == n and counts["filtered historical"] != tuple(slow)
+    assert table["ratio, historical"].nunique() == 1
     pooled = comparison.pooled_ratios(tested)
     own = tested[(tested.model == VOLUME) & (tested["tail"] == "evt")]
     assert pooled[VOLUME, "evt"] == own.violations.sum() / own.sessions.sum()
@@ -133,7 +147,7 @@ def test_estimates_have_the_planted_sign_and_the_rules_judge_them(tails):
     assets, made, out, tested = tails
     gains = comparison.volume_gains(QLIKE, NAMES)
     estimates = {
-        "Z000.evt.violation": page.nearness(tested, P),
+        "Z000.evt.violation": page.nearness(assets, made, out, P),
         "Z000.evt.vol_fc": page.volatility(QLIKE),
         "Z000.evt.volume": page.volume(QLIKE, gains),
         "Z000.evt.tail": page.tail(assets, made, out, P, comparison.tail_gains(assets, made, out, P)),
@@ -143,6 +157,11 @@ def test_estimates_have_the_planted_sign_and_the_rules_judge_them(tails):
     assert found["Z000.evt.vol_fc"].value == pytest.approx(-20, abs=1)
     assert found["Z000.evt.volume"].value == pytest.approx(20, abs=1) and found["Z000.evt.volume"].n_seeds == 3
     assert found["Z000.evt.tail"].value > 2 and found["Z000.evt.violation"].value <= 0  # a rival has the same tail
+    ratios = comparison.pooled_ratios(tested)
+    rivals = [abs(v - P) for (model, _), v in ratios.items() if model not in (VOLUME, PRICE_ONLY)]
+    assert found["Z000.evt.violation"].value == pytest.approx(100 * (min(rivals) - abs(ratios[VOLUME, "evt"] - P)))
+    for claim, estimate in estimates.items():  # the interval that is judged covers that over sessions
+        assert found[claim].low <= estimate.sessions[0] <= estimate.sessions[1] <= found[claim].high
     table = page.verdicts(estimates, found, CLAIMS, RULES, real=True).set_index("claim")
     assert (
         table.verdict["Z000.evt.vol_fc"] == "differs" and table.verdict["Z000.evt.volume"] == "close"
@@ -150,6 +169,20 @@ def test_estimates_have_the_planted_sign_and_the_rules_judge_them(tails):
     assert table.verdict["Z000.evt.china"].startswith("not testable")
     elsewhere = page.verdicts(estimates, found, CLAIMS, RULES, real=False)
     assert elsewhere[elsewhere.estimate.notna()].verdict.eq("none: not the real market").all()
+
+
+def test_five_seeds_on_one_history_do_not_show_a_direction():
+    """The seeds agree to the last digit, the sessions do not exclude zero: close, at any size of training."""
+    estimate = page.Estimate([1.0] * 10, "points", (-0.5, 2.5))
+    found = page.findings({"Z000.evt.tail": estimate}, "gpu")["Z000.evt.tail"]
+    assert (found.low, found.high) == (-0.5, 2.5)
+    assert judge(CLAIMS["Z000.evt.tail"], found, RULES).verdict == "close"
+    sure = page.findings({"Z000.evt.tail": estimate._replace(sessions=(0.5, 1.5))}, "gpu")["Z000.evt.tail"]
+    assert judge(CLAIMS["Z000.evt.tail"], sure, RULES).verdict == "match"
+
+
+def test_a_p_value_is_never_printed_as_zero():
+    assert [comparison.p_text(p) for p in (0.0004, 0.012, 0.5)] == ["<0.01", "0.01", "0.50"]
 
 
 def test_backtests_are_reported_where_they_exist(tails):

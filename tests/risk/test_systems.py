@@ -12,6 +12,7 @@ from planted_assets import altered, planted_asset
 from anomaly_routing.evaluation.protocols import evaluate_daily
 from anomaly_routing.panel import Splits
 from anomaly_routing.risk import systems
+from anomaly_routing.risk.convergence import convergence
 from anomaly_routing.risk.forecasts import Forecast, constant, har, yearly_spans
 from anomaly_routing.risk.lstm import LstmSettings
 from anomaly_routing.risk.systems import (
@@ -41,7 +42,7 @@ def test_the_true_sigma_with_any_tail_covers_one_percent():
     """Returns are sigma times a normal, sigma known: every tail must come near 1% over many sessions."""
     asset = planted_asset(n=12_000, noise=0.0, seed=0)
     spans, truth = [slice(6000, 12_000)], Forecast(np.sqrt(asset.variance), asset.variance)
-    for tail in ("gaussian", "student", "historical", "evt"):
+    for tail in ("gaussian", "student", "filtered historical", "evt"):
         var, shortfall = value_at_risk(asset, truth, spans, tail, P)
         line = backtest(asset.returns[6000:], var[6000:], shortfall[6000:], P)
         assert line["low"] < P < line["high"] and line["p Kupiec"] > 0.05, tail
@@ -59,7 +60,7 @@ def test_a_var_that_ignores_volatility_has_its_violations_in_clusters():
     assert lines[0]["quantile loss"] > lines[1]["quantile loss"]
 
 
-@pytest.mark.parametrize("tail", ["gaussian", "student", "historical", "evt"])
+@pytest.mark.parametrize("tail", ["gaussian", "student", "filtered historical", "evt"])
 def test_rows_after_t_change_no_value_at_risk_up_to_the_session_after_t(asset, spans, tail):
     after = spans[1].stop - 10
     one, other = (value_at_risk(a, har(a, spans), spans, tail, P)[0] for a in (asset, altered(asset, after)))
@@ -99,6 +100,26 @@ def test_a_stored_unit_is_not_trained_again_and_gives_the_same(asset, index, spa
     lstm_forecasts(*arguments)
     kept = {name: read_run(tmp_path / name).score for name in bytes_of}
     assert len(kept) == 4 and all(np.isfinite(score).all() for score in kept.values())
+
+
+def test_the_check_of_convergence_trains_as_the_units_do(asset, index, spans, tmp_path):
+    """Times one gives the forecasts of the stored unit; times four has four times the cap, and never a worse loss."""
+    arguments = ([index, asset], spans, RunStore(tmp_path), "simulated", "abc")
+    made, _ = lstm_forecasts(*arguments, [1], QUICK)
+    log, forecasts = convergence(*arguments, 1, QUICK)
+    for a, b in zip(made["lstm_volume", 1], forecasts[1], strict=True):
+        np.testing.assert_array_equal(a.variance, b.variance)
+    assert not np.array_equal(forecasts[1][0].variance, forecasts[4][0].variance, equal_nan=True)
+    assert len(log) == 2 * 2 * len(spans) and (log["epochs"] <= log["cap"]).all()
+    caps = (
+        log[log.times == 4].set_index(["asset", "span"])["cap"]
+        / log[log.times == 1].set_index(["asset", "span"])["cap"]
+    )
+    assert (caps == 4).all() and (log["held-out loss"] <= log["loss before"]).all()
+    first = log[log.span == 0].pivot_table(index="asset", columns="times", values="held-out loss")
+    assert (first[4] <= first[1]).all()  # the same start and batches, longer
+    again, _ = convergence(*arguments, 1, QUICK)
+    pd.testing.assert_frame_equal(log, again)
 
 
 def test_what_is_stored_says_nothing_of_the_level(asset, index, spans, tmp_path):

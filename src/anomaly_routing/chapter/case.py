@@ -16,11 +16,19 @@ from anomaly_routing.panel import Panel
 FILE = "prices.parquet"
 COLUMNS = ("date", "ticker", "close", "volume")
 TRAIN_SHARE = 0.6
+USUAL_PLACE = ("data", "raw", "nepse")  # where `make chapter` puts it
 
 
 def has_case(folder: str | Path) -> bool:
-    """Whether the folder holds the case market; an empty name means no."""
-    return bool(str(folder)) and (Path(folder) / FILE).exists()
+    """Whether the folder holds the case market. An empty name means no, and so does the usual place when nothing was
+    brought there; any other folder without the file raises MarketDataError, for it was mistyped.
+    """
+    if not str(folder) or (Path(folder) / FILE).exists():
+        return bool(str(folder))
+    if Path(folder).exists() or Path(folder).parts[-len(USUAL_PLACE) :] != USUAL_PLACE:
+        remedy = "name the folder that holds it, or leave `nepse` empty to take the market of the report"
+        raise MarketDataError(folder, "-", f"there is no {FILE} here", remedy)
+    return False
 
 
 def load_case(folder: str | Path) -> pd.DataFrame:
@@ -79,10 +87,13 @@ def case_panel(rows: pd.DataFrame) -> Panel:
 
 
 def longest_lived(panel: Panel, n: int, first: str = "") -> Panel:
-    """The n stocks with most active sessions, `first` in front if it is there, without features."""
+    """The n stocks with most active sessions, `first` in front if one is named, without features. Raises ValueError for
+    a name that is not in the market."""
+    if first and first not in panel.tickers:
+        raise ValueError(f"no stock {first!r} in this market; there are: {', '.join(panel.tickers)}")
     order = np.argsort(-panel.active.sum(axis=0), kind="stable")
     names = [panel.tickers[i] for i in order]
-    names = [first, *(t for t in names if t != first)] if first in names else names
+    names = [first, *(t for t in names if t != first)] if first else names
     places = [panel.tickers.index(t) for t in names[:n]]
     by_stock = {name: getattr(panel, name)[:, places] for name in ("active", "returns", "log_volume")}
     return replace(
@@ -105,10 +116,11 @@ def training(panel: Panel) -> np.ndarray:
     return np.arange(len(panel.sessions)) < TRAIN_SHARE * len(panel.sessions)
 
 
-def circumstances(panel: Panel, flags: np.ndarray) -> pd.DataFrame:
+def circumstances(panel: Panel, flags: np.ndarray, wide: np.ndarray | None = None) -> pd.DataFrame:
     """What else was so on flagged stock-days [S, N]: one row each, with the first circumstance that applies.
 
-    low volume (below the stock's median); market-wide (at least a third of the stocks flagged that day); price move
+    wide : [S], share of the stocks that are out of the ordinary that day; without it, that of the flagged ones.
+    low volume (below the stock's median); market-wide (at least a third of the stocks, by `wide`); price move
     (|return| beyond 3 SDs of the stock's); after a closure (at least 5 days since the session before); volume alone.
     volume_z, return_z : robust z of log volume, z of the return, over all of the stock's sessions: hindsight, for
     reading.
@@ -117,7 +129,8 @@ def circumstances(panel: Panel, flags: np.ndarray) -> pd.DataFrame:
     volume_z = (panel.log_volume - median) / (1.4826 * np.nanmedian(np.abs(panel.log_volume - median), axis=0))
     return_z = (panel.returns - np.nanmean(panel.returns, axis=0)) / np.nanstd(panel.returns, axis=0)
     pause = np.r_[0, np.diff(panel.sessions.to_numpy("datetime64[D]")).astype(int)]
-    wide = flags.sum(axis=1) / np.maximum(panel.active.sum(axis=1), 1)
+    if wide is None:
+        wide = flags.sum(axis=1) / np.maximum(panel.active.sum(axis=1), 1)
     rows = []
     for t, i in np.argwhere(flags):
         tests = {

@@ -19,6 +19,7 @@ from sklearn.svm import OneClassSVM
 from anomaly_routing.baselines.classical.learners import enough, stock_rows, training_sample
 from anomaly_routing.chapter.planted import KINDS, POINT, equal_cut, found, plant
 from anomaly_routing.chapter.study import run_detectors
+from anomaly_routing.chapter.volume_case import CONTAMINATION, K
 from anomaly_routing.panel import Panel
 
 MASKING = (0.01, 0.02, 0.05, 0.1, 0.15)  # shares of a stock's days that are spikes
@@ -26,7 +27,6 @@ CONTAMINATIONS = (0.01, 0.02, 0.05, 0.1)
 NUS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 SOLVED_TO = 1e-3  # the library's stopping rule: how exactly a row on the boundary is on it
 BUDGETS = (0.01, 0.02, 0.05, 0.1)  # equal shares of quiet stock-days that two rules may flag
-VOLUME_K, VOLUME_CONTAMINATION = 2.5, 0.02  # the volume case (58.9)
 HALVINGS = 4
 TURNS = 200
 
@@ -168,8 +168,8 @@ def shared_flags(panel: Panel, train: np.ndarray, seed: int = 0) -> pd.DataFrame
     time (around the end, at least 20 days) in which the sum of `both` over all stocks is no smaller; the same in every
     row.
     """
-    fences = run_detectors(panel, train, ["iqr"], seed, series="log_volume")["iqr", "chapter"].score > VOLUME_K
-    forest = run_detectors(panel, train, ["isolation_forest"], seed, contamination=VOLUME_CONTAMINATION)
+    fences = run_detectors(panel, train, ["iqr"], seed, series="log_volume")["iqr", "chapter"].score > K
+    forest = run_detectors(panel, train, ["isolation_forest"], seed, contamination=CONTAMINATION)
     trees = forest["isolation_forest", "chapter"].flags
     days, together = panel.active.sum(axis=0), int((fences & trees).sum())
     shifts = np.random.default_rng(seed).integers(20, len(fences) - 20, TURNS)

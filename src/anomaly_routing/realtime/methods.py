@@ -44,6 +44,9 @@ class Method(Protocol):
 
     def advance(self, state: State, row: Row) -> tuple[State, Reading]: ...
 
+    def fitted(self) -> State:
+        """What its scores depend on and no session moves, as arrays by name."""
+
 
 @dataclass(frozen=True)
 class StreamingZScore:
@@ -51,6 +54,9 @@ class StreamingZScore:
 
     batch: RollingZ
     name: str = "zscore"
+
+    def fitted(self) -> State:
+        return {"window": np.array(self.batch.window), "chapter": np.array(self.batch.mode == "chapter")}
 
     def after(self, panel: Panel) -> State:
         values = np.full((self.batch.window, len(panel.tickers)), np.nan)
@@ -73,25 +79,34 @@ class StreamingZScore:
 
 @dataclass(frozen=True)
 class StreamingForest:
-    """A fitted `IsolationForest`; its state are the 20 returns behind the volatility."""
+    """A fitted `IsolationForest`; its state are the 20 returns behind the volatility, and ln of the factor by which
+    splits have multiplied each stock's shares since the fit: its trees know volumes in the shares of then."""
 
     batch: IsolationForest
     name: str = "isolation_forest"
 
+    def fitted(self) -> State:
+        model, trees = self.batch.model_, [e.tree_ for e in self.batch.model_.estimators_]
+        names = ("feature", "threshold", "children_left", "children_right", "n_node_samples")
+        parts = {name: np.concatenate([getattr(tree, name) for tree in trees]) for name in names}
+        scaling = {"centre": self.batch.scaling_.centre, "scale": self.batch.scaling_.scale}
+        return parts | scaling | {"offset": np.array([model.offset_])}
+
     def after(self, panel: Panel) -> State:
         lead = np.full((WINDOW, len(panel.tickers)), np.nan)
-        return {"returns": np.concatenate([lead, panel.returns])[-WINDOW:]}
+        returns = np.concatenate([lead, panel.returns])[-WINDOW:]
+        return {"returns": returns, "shares": np.zeros(len(panel.tickers))}
 
     def advance(self, state: State, row: Row) -> tuple[State, Reading]:
         returns = np.concatenate([state["returns"][1:], row.returns[None]])
         volatility = rolling_moments(returns, WINDOW, MIN_VALID)[1][-1]
-        inputs = np.column_stack([row.returns, row.log_volume, volatility])
+        inputs = np.column_stack([row.returns, row.log_volume - state["shares"], volatility])
         scaled = ratio(inputs - self.batch.scaling_.centre, self.batch.scaling_.scale)
         known = row.active & np.isfinite(scaled).all(1)
         raw = np.full(len(known), np.nan)
         if known.any():
             raw[known] = -self.batch.model_.decision_function(scaled[known])
-        return {"returns": returns}, Reading(raw.astype(np.float32))
+        return state | {"returns": returns}, Reading(raw.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,10 @@ class StreamingMemory:
 
     batch: MemStream
     name: str = "memstream"
+
+    def fitted(self) -> State:
+        sizes = np.array([self.batch.memory, self.batch.neighbours, self.batch.gamma])
+        return {"sizes": sizes} | _weights(self.batch.net)
 
     def after(self, panel: Panel) -> State:
         _, rows, codes = self._through(panel.x, panel.active, *self._empty(len(panel.features)))
@@ -133,6 +152,9 @@ class StreamingModel:
     reference: np.ndarray
     name: str = "model"
 
+    def fitted(self) -> State:
+        return {"prior": self.prior, "reference": self.reference} | _weights(self.net)
+
     def after(self, panel: Panel) -> State:
         window = self.net.config.window
         lead = np.zeros((window, *panel.x.shape[1:]), np.float32)
@@ -148,3 +170,8 @@ class StreamingModel:
         out = self.net.eval()(torch.as_tensor(x, dtype=kind), torch.from_numpy(row.active[None]), *inputs)
         raw = np.where(row.active, out.error[0].double().numpy(), np.nan)
         return {"x": x}, Reading(raw, out.routing[0].numpy(), float(out.psi[0]), float(out.alpha[0]))
+
+
+def _weights(net: torch.nn.Module) -> State:
+    """Every parameter and buffer of a network."""
+    return {name: values.cpu().numpy() for name, values in net.state_dict().items()}

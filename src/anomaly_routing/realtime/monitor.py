@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from anomaly_routing.data.quality import ADJUSTMENT_JUMP
 from anomaly_routing.errors import MarketDataError
-from anomaly_routing.features.streaming import Bar, FeatureState, FeatureStream
+from anomaly_routing.features.streaming import BARS, ROWS, Bar, FeatureState, FeatureStream
 from anomaly_routing.files import replacing
 from anomaly_routing.model.config import ModelConfig
 from anomaly_routing.model.pressure_index import alert_cuts, alert_levels, components, pressure_index, theta
@@ -25,6 +28,10 @@ ALARM_LEVEL = 3  # from the 95th percentile of the validation sessions on
 ALARM_QUANTILE = 0.95
 CLOSE, VOLUME = (Bar._fields.index(name) for name in ("close", "volume"))
 SAME = 1e-4  # relative: prices in a file are rounded, so a rescaled one is not exactly the old one rescaled
+SAME_VOLUME = 1e-2  # vendors revise the volume of a day in the night after it
+MOST_SHARES = 100  # for one, or one for so many: the largest ratio that is taken for a split
+MOST_PAID = 1 - np.exp(-ADJUSTMENT_JUMP)  # of a price: the largest dividend
+ANEW = "start anew from the whole file"
 
 
 @dataclass(frozen=True)
@@ -130,47 +137,118 @@ class Monitor:
         alarm = level >= ALARM_LEVEL or bool(mean > own.daily)
         return Verdict(s[0], reading.raw, mean, float(mpi[0]), parts[0], level, alarm, reading.routing, reading.psi)
 
-    def rebase(self, rows: pd.DataFrame) -> list[str]:
-        """Follow a dividend or split that has rescaled the past in the source; returns what was rescaled.
+    @cached_property
+    def fitted(self) -> str:
+        """SHA-256 of all that was fitted and then frozen: scaling, trees, weights, thresholds."""
+        scaler = self.stream.scaler
+        parts = {"features": {"center": scaler.center, "scale": scaler.scale}}
+        parts |= {name: method.fitted() for name, method in self.methods.items()}
+        parts |= {f"{name}, thresholds": vars(own) for name, own in self.calibrations.items()}
+        digest = hashlib.sha256()
+        for owner, own in sorted(parts.items()):
+            for name, value in sorted(own.items()):
+                values = np.ascontiguousarray(value)
+                digest.update(f"{owner} {name} {values.dtype} {values.shape} ".encode() + values.tobytes())
+        return digest.hexdigest()
 
-        rows : each stock's latest row up to the last session taken in, as the source has it now (ticker, close,
-            adj_close, volume of that row). A split moves close and volume by inverse factors, a dividend adj_close.
+    def rebase(self, seen: pd.DataFrame) -> list[str]:
+        """Follow a dividend or split that has rescaled the past in the source; returns what was rescaled, and volumes
+        that were revised.
 
-        Raises MarketDataError when a close has changed and the volume has not followed: a revised history.
+        seen : the source's rows up to the last session taken in, as they stand there now (DESIGN 3), each stock's in
+            the order of their dates. A split moves close and volume by inverse factors, a dividend adj_close, and all
+            of the past alike.
+
+        Raises MarketDataError for any other change of the 22 sessions that the state holds, with day and stock: a price
+        corrected, a row that came late or is gone, a factor that no dividend or split has. Older corrections cannot be
+        seen here.
         """
-        place = pd.Index(self.gate.tickers).get_indexer(rows["ticker"].to_numpy(object))
+        latest = seen.groupby("ticker", as_index=False).last()
+        place = pd.Index(self.gate.tickers).get_indexer(latest["ticker"].to_numpy(object))
         now = {name: np.full(len(self.gate.tickers), np.nan) for name in ("close", "adj_close", "volume")}
         for name, values in now.items():
-            values[place] = rows[name].to_numpy(float)
+            values[place] = latest[name].to_numpy(float)
         old, before = self.state, self._last_volume()
         split = now["close"] / old.close
         moved = np.isfinite(split) & (np.abs(split - 1) > SAME)
-        followed = np.abs(now["volume"] * split / before - 1) < max(SAME, 1e-2)
-        if (wrong := moved & (before > 0) & ~followed).any():
-            name = self.gate.tickers[int(np.argmax(wrong))]
-            rule = "its last close is not the one taken in, and the volume has not moved inversely as in a split"
-            raise MarketDataError("prices", f"{old.last:%Y-%m-%d}, {name}", rule, "start anew from the whole file")
+        followed = np.abs(now["volume"] * split / before - 1) < SAME_VOLUME
+        self._refuse(
+            moved & (before > 0) & ~followed,
+            "its last close is not the one taken in, and the volume has not moved inversely as in a split",
+        )
+        self._refuse(moved & (np.abs(np.log(split)) > np.log(MOST_SHARES)), f"no split is {MOST_SHARES} for one")
         split = np.where(moved, split, 1.0)
         factor = now["adj_close"] / old.adjusted
         factor = np.where(np.isfinite(factor) & (np.abs(factor - 1) > 1e-12), factor, 1.0)
+        paid = 1 - factor / split
+        rule = f"adj_close has moved by {{:.4g}} against close: a dividend takes 0 to {MOST_PAID:.0%} off the past"
+        self._refuse((paid < -SAME) | (paid > MOST_PAID), rule, 1 - paid)
+        rescaled = old.features.rebased(factor, 1 / split)
+        revised = self._corrections(rescaled.bars, seen)
+        with_shares = {
+            m: own | ({"shares": own["shares"] - np.log(split)} if "shares" in own else {})
+            for m, own in old.methods.items()
+        }
         self.state = replace(
-            old,
-            close=old.close * split,
-            adjusted=old.adjusted * factor,
-            features=old.features.rebased(factor, 1 / split),
+            old, close=old.close * split, adjusted=old.adjusted * factor, features=rescaled, methods=with_shares
         )
         changed = np.flatnonzero((np.abs(factor - 1) > SAME) | moved)
-        return [f"{self.gate.tickers[i]}: past prices times {factor[i]:.4g}" for i in changed]
+        return [f"{self.gate.tickers[i]}: past prices times {factor[i]:.4g}" for i in changed] + revised
+
+    def _refuse(self, wrong: np.ndarray, rule: str, values: np.ndarray | None = None) -> None:
+        """MarketDataError for the first stock that is marked, bool [N]; its value goes into the rule."""
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            said = rule if values is None else rule.format(values[i])
+            raise MarketDataError("prices", f"{self.state.last:%Y-%m-%d}, {self.gate.tickers[i]}", said, ANEW)
+
+    def _corrections(self, held: np.ndarray, seen: pd.DataFrame) -> list[str]:
+        """The kept bars [6, ROWS, N] against the source's of today: revised volumes; MarketDataError for the rest."""
+        days = np.unique(seen["date"].to_numpy())[-ROWS:]
+        now = np.full(held.shape, np.nan)
+        rows = seen[seen["date"] >= days[0]]
+        at = np.searchsorted(days, rows["date"].to_numpy()) + ROWS - len(days)
+        stock = pd.Index(self.gate.tickers).get_indexer(rows["ticker"].to_numpy(object))
+        adjust = (rows["adj_close"] / rows["close"]).to_numpy(float)
+        for k, name in enumerate(Bar._fields[: VOLUME + 1]):
+            now[k, at, stock] = rows[name].to_numpy(float) * (adjust if name in BARS else 1.0)
+        there = np.isfinite(held[CLOSE]), np.isfinite(now[CLOSE])
+        apart = np.abs(now / np.where(held > 0, held, np.nan) - 1)
+        broken = {
+            "a row that was not there has come since": ~there[0] & there[1],
+            "a row that was taken in is gone": there[0] & ~there[1],
+        } | {f"the {name} is not the one taken in": apart[k] > SAME for k, name in enumerate(BARS)}
+        days = np.r_[np.full(ROWS - len(days), np.datetime64("NaT", "ns")), days]
+        for rule, wrong in broken.items():
+            if wrong.any():
+                t, i = np.argwhere(wrong)[0]
+                where = f"{pd.Timestamp(days[t]):%Y-%m-%d}, {self.gate.tickers[i]}"
+                raise MarketDataError("prices", where, f"{rule}: a late correction", ANEW)
+        stopped = (held[VOLUME] > 0) != (now[VOLUME] > 0)
+        late = there[0] & ((apart[VOLUME] > SAME_VOLUME) | stopped)
+        said = "{}: the volume of {:%Y-%m-%d} was {:.0f} and is {:.0f} now; scored as it was"
+        return [
+            said.format(self.gate.tickers[i], pd.Timestamp(days[t]), held[VOLUME, t, i], now[VOLUME, t, i])
+            for t, i in np.argwhere(late)
+        ]
 
     def _last_volume(self) -> np.ndarray:
         """[N], volume of each stock's latest row among those kept; NaN without one."""
         return pd.DataFrame(self.state.features.bars[VOLUME]).ffill().to_numpy()[-1]
 
+    def _identity(self) -> dict[str, Any]:
+        """What a saved state must belong to."""
+        return {
+            "tickers": self.gate.tickers,
+            "methods": sorted(self.methods),
+            "model": self.model,
+            "fitted parts": self.fitted,
+        }
+
     def save(self, path: Path) -> None:
         """Write the state, whole or not at all."""
         state = self.state
-        meta = {"tickers": self.gate.tickers, "methods": sorted(self.methods), "model": self.model,
-                "last": f"{state.last:%Y-%m-%d}", "taken": state.taken}  # fmt: skip
+        meta = self._identity() | {"last": f"{state.last:%Y-%m-%d}", "taken": state.taken}
         arrays = {"close": state.close, "adjusted": state.adjusted}
         arrays |= {f"features.{name}": values for name, values in state.features.arrays().items()}
         arrays |= {f"{m}.{name}": values for m, own in state.methods.items() for name, values in own.items()}
@@ -185,8 +263,8 @@ class Monitor:
                 meta, arrays = json.loads(str(stored["meta"])), {k: stored[k] for k in stored.files if k != "meta"}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise MarketDataError(path, "-", f"no readable state ({error})", anew) from error
-        mine: dict[str, Any] = {"tickers": self.gate.tickers, "methods": sorted(self.methods), "model": self.model}
-        if different := [name for name, value in mine.items() if meta.get(name) != value]:
+        different = [name for name, value in self._identity().items() if meta.get(name) != value]
+        if different:
             raise MarketDataError(path, "-", f"the state is of other {', '.join(different)}", anew)
         parts: dict[str, State] = {name: {} for name in ("features", *self.methods)}
         for key, values in arrays.items():

@@ -6,6 +6,8 @@ both are NaN when the series holds too few violations for the test to exist.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
 from scipy.stats import binom, chi2
 
+SIMULATED = 999  # series under the null
 BLOCK = 20  # sessions of a bootstrap block (paper/verdict_rules.yaml)
 
 
@@ -99,6 +102,38 @@ def duration(hits: np.ndarray) -> Test:
     return Test(statistic, float(chi2.sf(statistic, 1)))
 
 
+def _when(p: float) -> dict[str, Callable[[np.ndarray], Test]]:
+    """The tests that look at when violations come."""
+    return {
+        "independence": christoffersen,
+        "conditional": lambda hits: conditional_coverage(hits, p),
+        "duration": duration,
+    }
+
+
+@lru_cache(maxsize=32)
+def null_statistics(name: str, n: int, p: float, draws: int = SIMULATED, seed: int = 0) -> np.ndarray:
+    """Sorted statistics of a test in `draws` series of n sessions with independent violations of rate p; those with
+    too few violations for the test are left out, as Christoffersen & Pelletier (2004) do. Kept for the next call."""
+    rng, test = np.random.default_rng(seed), _when(p)[name]
+    found = np.array([test(rng.random(n) < p).statistic for _ in range(draws)])
+    return np.sort(found[np.isfinite(found)])
+
+
+def simulated_p(name: str, hits: np.ndarray, p: float, draws: int = SIMULATED) -> float:
+    """Monte Carlo p-value of the test `name` (independence, conditional, duration): (1 + draws with a statistic as
+    large) / (1 + draws). With some fifteen violations the chi2 law of these statistics is far off. Ties count as
+    large, which is on the safe side. NaN when the series holds too few violations for the test.
+    """
+    hits = _hits(hits)
+    statistic = _when(p)[name](hits).statistic
+    if np.isnan(statistic):
+        return np.nan
+    null = null_statistics(name, len(hits), p, draws)
+    as_large = len(null) - np.searchsorted(null, statistic - 1e-9)
+    return float((1 + as_large) / (1 + len(null)))
+
+
 def accepted_counts(n: int, p: float, level: float = 0.05) -> tuple[int, int]:
     """Fewest and most violations in n sessions that Kupiec's test does not reject at `level` (AUDIT B06)."""
     ok = [x for x in range(n + 1) if abs(x - n * p) < n * p + 12 * np.sqrt(n * p) + 5 and kupiec(x, n, p).p >= level]
@@ -130,7 +165,8 @@ def quantile_loss(returns: np.ndarray, var: np.ndarray, p: float) -> np.ndarray:
 
 
 def qlike(realised: np.ndarray, forecast: np.ndarray) -> np.ndarray:
-    """RV/f - ln(RV/f) - 1, [n]; ranks forecasts as the true variance would, if the proxy is unbiased (Patton 2011)."""
+    """RV/f - ln(RV/f) - 1, [n]; ranks forecasts as the true variance would if, given the past, the proxy is right on
+    average (Patton 2011)."""
     ratio = np.asarray(realised) / np.asarray(forecast)
     return ratio - np.log(ratio) - 1
 
@@ -189,3 +225,9 @@ def block_draws(n: int, draws: int, seed: int = 0, block: int = BLOCK) -> np.nda
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, n, size=(draws, -(-n // block)))
     return ((starts[:, :, None] + np.arange(block)) % n).reshape(draws, -1)[:, :n]
+
+
+def block_interval(daily: np.ndarray, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95% interval of the mean of daily values [n], sessions drawn in blocks of 20."""
+    means = np.asarray(daily, float)[block_draws(len(daily), draws, seed)].mean(axis=1)
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))

@@ -15,12 +15,13 @@ import pandas as pd
 from anomaly_routing.risk import backtests as bt
 from anomaly_routing.risk.forecasts import Forecast
 from anomaly_routing.risk.realised_variance import Asset
-from anomaly_routing.risk.systems import PRICE_ONLY, VOLUME, Forecasts, losses_of, value_at_risk
+from anomaly_routing.risk.systems import PRICE_ONLY, ROLLING, VOLUME, Forecasts, losses_of, value_at_risk
 
 ORDER = ("constant", "garch_t", "har", "har_volume", PRICE_ONLY, VOLUME)
 LOSSES = {"QLIKE": bt.qlike, "MSE": bt.squared_error, "MSE of ln RV": bt.squared_log_error}
 PAIRS = {"LSTM": (PRICE_ONLY, VOLUME), "HAR-RV": ("har", "har_volume")}  # without and with volume
-SIMPLE_TAILS = ("gaussian", "historical")
+PLAIN = "historical"  # simulation on the last 250 raw returns: one rival for every forecast
+SIMPLE_TAILS = ("gaussian", "filtered historical", PLAIN)
 
 Systems = dict[tuple[str, str, int], tuple[np.ndarray, np.ndarray]]
 
@@ -41,11 +42,13 @@ def mean_losses(losses: dict[str, dict[str, np.ndarray]], names: list[str]) -> p
 
 
 def relative_losses(losses: dict[str, dict[str, np.ndarray]]) -> pd.DataFrame:
-    """A row a model: each loss over that of HAR-RV, mean over assets; below 1 is better than HAR-RV."""
-    relative = {
-        text: [np.mean(own[model].mean(axis=(0, 1)) / own["har"].mean(axis=(0, 1))) for model in ORDER]
-        for text, own in losses.items()
-    }
+    """A row a model: each loss over that of HAR-RV, mean over assets; below 1 is better than HAR-RV. A second column a
+    loss for the single stocks alone: the first asset is the index, whose variance has no highs of its own."""
+    relative = {}
+    for text, own in losses.items():
+        ratios = {model: own[model].mean(axis=(0, 1)) / own["har"].mean(axis=(0, 1)) for model in ORDER}
+        relative[text] = [ratios[model].mean() for model in ORDER]
+        relative[f"{text}, stocks alone"] = [ratios[model][1:].mean() for model in ORDER]
     return pd.DataFrame({"model": ORDER} | relative)
 
 
@@ -83,6 +86,11 @@ def saved_by_seed(qlike: dict[str, np.ndarray], other: str, model: str) -> list[
     return list(100 * (1 - after / before))
 
 
+def p_text(p: float) -> str:
+    """A p-value as it is printed: never zero."""
+    return "<0.01" if p < 0.01 else f"{p:.2f}"
+
+
 # --- tails ------------------------------------------------------------------------------------------------------------
 def pooled_ratios(tested: pd.DataFrame) -> pd.Series:
     """Violations over sessions of all assets and seeds; index (model, tail)."""
@@ -91,12 +99,12 @@ def pooled_ratios(tested: pd.DataFrame) -> pd.Series:
 
 
 def tail_gain(assets: list[Asset], systems: Systems, out: slice, model: str, other: str, p: float) -> np.ndarray:
-    """Quantile loss that EVT saves on another tail under one forecast: percent, low, high. Losses are per SD of the
-    asset's return, mean over seeds, pooled by session."""
+    """Quantile loss that EVT saves on another tail under one forecast, or on plain historical simulation, which has
+    none: percent, low, high. Losses are per SD of the asset's return, mean over seeds, pooled by session."""
     returns = np.stack([a.returns[out] for a in assets], axis=1)
     losses = {}
-    for tail in (other, "evt"):
-        made = [var[out] for (m, t, _), (var, _) in systems.items() if (m, t) == (model, tail)]
+    for tail, pair in {other: ROLLING if other == PLAIN else (model, other), "evt": (model, "evt")}.items():
+        made = [var[out] for (m, t, _), (var, _) in systems.items() if (m, t) == pair]
         losses[tail] = np.mean([bt.quantile_loss(returns, var, p) / returns.std(axis=0) for var in made], axis=0)
     d = bt.diebold_mariano(losses[other], losses["evt"])
     return 100 * np.array([d.mean, d.low, d.high]) / losses[other].mean()
@@ -113,14 +121,16 @@ def tail_gains(assets: list[Asset], systems: Systems, out: slice, p: float) -> d
 
 
 def tail_table(tested: pd.DataFrame, gains: dict[str, pd.DataFrame], p: float) -> pd.DataFrame:
-    """A row a model: mean ratio and mean distance from `p` under each tail, and what EVT saves on the others."""
+    """A row a model: mean ratio and mean distance from `p` under each tail, and what EVT saves on the others. Plain
+    historical simulation has the same ratio in every row."""
     means = tested.assign(distance=(tested.ratio - p).abs()).pivot_table(
         index="model", columns="tail", values=["distance", "ratio"]
     )
     table = pd.DataFrame({"model": ORDER})
     for what in ("ratio", "distance"):
         for tail in (*SIMPLE_TAILS, "evt"):
-            table[f"{what}, {tail}"] = means.loc[list(ORDER), (what, tail)].to_numpy()
+            rows = [ROLLING[0]] * len(ORDER) if tail == PLAIN else list(ORDER)
+            table[f"{what}, {tail}"] = means.loc[rows, (what, tail)].to_numpy()
     for other, found in gains.items():
         names = [f"EVT saves on {other}, %", f"{other}: low", f"{other}: high"]
         table[names] = found.to_numpy()
@@ -128,10 +138,14 @@ def tail_table(tested: pd.DataFrame, gains: dict[str, pd.DataFrame], p: float) -
 
 
 def closer_tails(tested: pd.DataFrame, p: float) -> tuple[int, dict[str, tuple[int, int, int]]]:
-    """Forecasts and assets compared, and for each other tail in how many EVT's ratio is closer to `p`, as close,
-    farther."""
-    fitted = tested[tested.model != "rolling"].assign(distance=lambda x: (x.ratio - p).abs())
-    wide = fitted.pivot_table(index=["model", "seed", "asset"], columns="tail", values="distance")
+    """Forecasts and assets compared, and for each of `SIMPLE_TAILS` in how many EVT's ratio is closer to `p`, as close,
+    farther. Plain historical simulation has one line an asset, against which every forecast of the asset stands."""
+    apart = tested.assign(distance=(tested.ratio - p).abs())
+    plain = apart[apart.model == ROLLING[0]].set_index("asset")["distance"]
+    wide = apart[apart.model != ROLLING[0]].pivot_table(
+        index=["model", "seed", "asset"], columns="tail", values="distance"
+    )
+    wide[PLAIN] = plain[wide.index.get_level_values("asset")].to_numpy()
     counts = {
         other: tuple(int(c.sum()) for c in (wide.evt < wide[other], wide.evt == wide[other], wide.evt > wide[other]))
         for other in SIMPLE_TAILS

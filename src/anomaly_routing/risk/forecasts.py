@@ -23,7 +23,11 @@ PERCENT = 100.0  # arch wants returns of the order of one
 
 @dataclass(frozen=True)
 class Forecast:
-    """What was expected for each session the evening before, [S]; NaN in the first `LAGS` sessions.
+    """What was expected for each session, [S]; NaN in the first `LAGS` sessions.
+
+    From the first span on, what was known the evening before. In the first estimation window it is the fit itself, in
+    sample: its residuals feed the tail of the first span and are smaller than those that the forecasts leave, so the
+    first span's tail is too short rather than too long.
 
     sigma : standard deviation of the return, up to a constant that the tail takes out (AUDIT 6).
     variance : of the realised-variance proxy, per day.

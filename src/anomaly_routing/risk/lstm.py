@@ -71,8 +71,11 @@ def windows(asset: Asset, end: int, with_volume: bool) -> tuple[np.ndarray, np.n
     return np.ascontiguousarray(x, dtype=np.float32), y
 
 
-def _train(net: VolatilityLstm, x: torch.Tensor, y: torch.Tensor, epochs: int, settings: LstmSettings) -> None:
-    """Adam on MSE, in place; stops by the last tenth of the rows and keeps the best weights seen."""
+def _train(
+    net: VolatilityLstm, x: torch.Tensor, y: torch.Tensor, epochs: int, settings: LstmSettings
+) -> dict[str, float]:
+    """Adam on MSE, in place; stops by the last tenth of the rows and keeps the best weights seen. Returns how it went:
+    epochs run, their cap, the epoch of the best weights (0: those before), and the held-out loss before and best."""
     cut, optimiser = len(x) - max(1, len(x) // 10), torch.optim.Adam(net.parameters(), settings.learning_rate)
 
     def held_out() -> float:
@@ -81,7 +84,8 @@ def _train(net: VolatilityLstm, x: torch.Tensor, y: torch.Tensor, epochs: int, s
             return float(((net(x[cut:]) - y[cut:]) ** 2).mean())
 
     best, kept, waited = held_out(), {k: v.clone() for k, v in net.state_dict().items()}, 0
-    for _ in range(epochs):
+    log = {"epochs": 0, "cap": epochs, "best epoch": 0, "loss before": best}
+    for epoch in range(1, epochs + 1):
         net.train()
         for rows in torch.randperm(cut).split(settings.batch):
             optimiser.zero_grad()
@@ -90,22 +94,33 @@ def _train(net: VolatilityLstm, x: torch.Tensor, y: torch.Tensor, epochs: int, s
         loss, waited = held_out(), waited + 1
         if loss < best:
             best, kept, waited = loss, {k: v.clone() for k, v in net.state_dict().items()}, 0
+            log["best epoch"] = epoch
+        log["epochs"] = epoch
         if waited == settings.patience:
             break
     net.load_state_dict(kept)
     net.eval()
+    return log | {"held-out loss": best}
 
 
 def lstm_outputs(
     asset: Asset, spans: list[slice], seed: int, with_volume: bool, settings: LstmSettings | None = None
 ) -> np.ndarray:
-    """Expected scaled ln RV of each session, float32 [S], rounded to two decimals (0.5% of sigma); NaN in the first 22.
+    """The outputs of `lstm_fits` alone."""
+    return lstm_fits(asset, spans, seed, with_volume, settings)[0]
+
+
+def lstm_fits(
+    asset: Asset, spans: list[slice], seed: int, with_volume: bool, settings: LstmSettings | None = None
+) -> tuple[np.ndarray, list[dict[str, float]]]:
+    """Expected scaled ln RV of each session, float32 [S], rounded to two decimals (0.5% of sigma), NaN in the first 22;
+    and how each span's training went (`_train`).
 
     Scaled by the window that each span was fitted on (`unscale`). One thread and fixed generators inside, the process's
     own after.
     """
     settings, threads = settings or LstmSettings(), torch.get_num_threads()
-    outputs = np.full(len(asset.sessions), np.nan, np.float32)
+    outputs, log = np.full(len(asset.sessions), np.nan, np.float32), []
     with torch.random.fork_rng(devices=[]):
         torch.set_num_threads(1)
         try:
@@ -114,13 +129,13 @@ def lstm_outputs(
             for k, (end, served) in enumerate(stretches(spans)):
                 x, y = (torch.from_numpy(part) for part in windows(asset, end, with_volume))
                 epochs, fitted = settings.more_epochs if k else settings.first_epochs, end - LAGS
-                _train(net, x[:fitted], y[:fitted], epochs, settings)
+                log.append(_train(net, x[:fitted], y[:fitted], epochs, settings))
                 rows = slice(max(served.start, LAGS), served.stop)
                 with torch.no_grad():
                     outputs[rows] = net(x[rows.start - LAGS : rows.stop - LAGS]).numpy()
         finally:
             torch.set_num_threads(threads)
-    return np.round(outputs, 2)
+    return np.round(outputs, 2), log
 
 
 def unscale(asset: Asset, outputs: np.ndarray, spans: list[slice]) -> Forecast:

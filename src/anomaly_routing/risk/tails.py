@@ -104,6 +104,6 @@ def evt(losses: np.ndarray, p: float, threshold_quantile: float = 0.9) -> Tail:
 TAILS: dict[str, Callable[[np.ndarray, float], Tail]] = {
     "gaussian": gaussian,
     "student": student,
-    "historical": historical,
+    "filtered historical": historical,
     "evt": evt,
 }
