@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_routing.architecture import dependencies, draw_architecture, parts_that_run
+from anomaly_routing.architecture import after_the_network, dependencies, draw_architecture, parts_that_run
 from anomaly_routing.case_figures import Axis, present
 from anomaly_routing.case_signatures import (
     _extreme,
@@ -24,6 +24,7 @@ from anomaly_routing.case_signatures import (
 )
 from anomaly_routing.case_study import case_study
 from anomaly_routing.model import build_model
+from anomaly_routing.model.dynamic_graph import pairs
 from anomaly_routing.model.network import FIELDS
 from anomaly_routing.network_map import animate, focus_mass, layout, outside_mass, strongest_edges
 from tests.test_case_study import market_of
@@ -64,28 +65,54 @@ def test_the_parts_hold_all_parameters_and_only_folded_ones_do_not_run(net_and_b
     net, batch = net_and_batch
     parts = parts_that_run(net, batch)
     assert parts.parameters.sum() == sum(net.parameters_by_module().values())
-    assert set(parts.part[parts.output == "folded"]) == {"query", "value", "edge.first"} - {""}
+    assert set(parts.part[parts.output == "folded"]) == {"query", "value", "edge.first"}
     assert parts.set_index(["module", "part"]).output["encoder", "context"] == "1 x 9 x 64"
 
 
 def test_the_arrows_are_what_the_equations_say(net_and_batch):
+    """Every direct one, also where a longer way leads to the same field."""
     needs = dependencies(*net_and_batch)
     assert needs["z"] == {"h_temp", "h_spat"} and needs["h_temp"] == {"x"} and needs["psi"] == {"stress"}
-    assert needs["fused"] == {"alpha", "learned"} and needs["moe_error"] == {"routing", "expert_error"}
+    assert needs["context"] == {"h_temp", "h_spat", "cross_weights"}  # equations 29, 31: the window is added back
+    assert needs["fused"] == {"alpha", "learned", "prior"}  # equation 40
+    assert needs["z_ref"] == {"z", "fused"} and needs["z_final"] == {"z", "z_ref"}  # equation 41
+    assert needs["routing"] == {"z_final", "psi", "category_signal", "tau"}  # equations 43-46
+    assert needs["expert_error"] == {"x", "z_final", "h_spat"} and needs["horizon_error"] == {"x", "latent"}
+    assert needs["moe_error"] == {"routing", "expert_error"} and needs["error"] == {"moe_error", "rec_error"}
     assert needs["rebuilt"] == set()  # detached
-    assert needs["error"] == {"moe_error", "rec_error"}
+
+
+def test_an_arrow_is_a_change_with_everything_else_held(net_and_batch):
+    """Naive oracle for two fields: their own equation, fed with one argument changed."""
+    net, batch = net_and_batch
+    needs, (_, active, prior, _) = dependencies(net, batch), batch
+    with torch.no_grad():
+        out = net(*batch)
+        graph = {"alpha": out.alpha, "prior": prior * pairs(active), "learned": out.learned}
+        gate = {"z_final": out.z_final, "psi": out.psi, "category_signal": out.category_signal}
+        makes = {"fused": (lambda a: net.graph.fuse(a["alpha"], a["prior"], a["learned"]), graph),
+                 "routing": (lambda a: net.experts.gate(a["z_final"], a["psi"],
+                             net.experts.category_norm(a["category_signal"]), active)[1], gate)}  # fmt: skip
+        for field, (make, given) in makes.items():
+            np.testing.assert_allclose(make(given), getattr(out, field), atol=1e-6)
+            noise = torch.Generator().manual_seed(1)
+            moved = {n: make(given | {n: t * torch.rand(t.shape, generator=noise)}) for n, t in given.items()}
+            changes = {n for n, value in moved.items() if not torch.allclose(value, make(given), atol=1e-6)}
+            assert changes == needs[field] - {"tau"}
+
+
+def test_what_is_computed_after_the_network(net_and_batch):
+    shapes, needs = after_the_network(*net_and_batch)
+    assert shapes == {"score": (1, 9), "mpi": (1,), "level": (1,)}
+    assert needs == {"score": {"error"}, "mpi": {"score", "routing", "psi"}, "level": {"mpi"}}
 
 
 def test_the_arrows_follow_the_network_and_not_a_list():
     """Without the stress indicators in the sources (`literal`), no arrow leads from psi to their weights."""
-    net = build_model("literal").eval()
-    batch = (
-        torch.randn(20, 5, 29),
-        torch.ones(1, 5, dtype=torch.bool),
-        torch.ones(5, 5) - torch.eye(5),
-        torch.rand(1, 4),
-    )
-    assert "psi" not in dependencies(net, batch)["source_weights"]
+    batch = (torch.randn(20, 5, 29), torch.ones(1, 5, dtype=torch.bool), torch.ones(5, 5) - torch.eye(5))
+    batch = (*batch, torch.rand(1, 4))
+    assert "psi" not in dependencies(build_model("literal").eval(), batch)["source_weights"]
+    assert "psi" in dependencies(build_model("intended").eval(), batch)["source_weights"]
 
 
 # --- correlations and signatures -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from anomaly_routing import case_claims
 from anomaly_routing.case_claims import claims_table, finding, measured, tracks
 from anomaly_routing.case_market import DEFAULT_PRESET, CaseError, baseline_sessions, daily_table, load_case_market
 from anomaly_routing.case_measures import NOTHING, SVB, Track
@@ -18,8 +19,9 @@ from anomaly_routing.claims import load_claims
 from anomaly_routing.first_alarms import alarmed_methods, first_alarms
 from anomaly_routing.ledger.registry import without_decider
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import judge
+from anomaly_routing.ledger.verdict import Finding, Verdict, judge
 from anomaly_routing.model.training import Data
+from anomaly_routing.paths import MarketPaths
 from tests.conftest import ROOT
 
 CLAIMS = load_claims(ROOT / "paper" / "claims.yaml")
@@ -193,8 +195,28 @@ def test_every_claim_about_the_case_has_the_ledgers_verdict(svb):
     assert verdict[["F3.sequence", "F3.ph2.ps"]].eq("refuted by the paper itself").all()
     trained = [i for i in table.claim if not CLAIMS[i].checkable_without_training and i in SVB]
     assert not verdict[trained].str.startswith("match").any()  # too few seeds for that
+    other = table.set_index("claim")
+    for name in [i for i in table.claim if i not in SVB]:  # what the ledger decides, it decides for one preset
+        assert other["literal"][name] == "" and other["literal: verdict"][name] == "intended only"
     by_hand = np.mean([t.at("w1") for (preset, _), t in tracks(svb, base).items() if preset == "intended"])
     assert ours["intended", "val"]["F3.ps.mar10"].value == pytest.approx(by_hand)
+
+
+def made_up(value: float) -> Finding:
+    return Finding(value, tier="gpu", n_seeds=10, protocol="paper", device="made up")
+
+
+def test_no_preset_prints_the_numbers_of_another(monkeypatch):
+    """A claim of the ledger has a value for `intended` alone; one measured here has each preset's own."""
+    paths = MarketPaths("us100", ROOT)
+    monkeypatch.setattr(case_claims, "decide", lambda *_: (made_up(0.61), Verdict("differs"), ""))
+    ours = {("intended", "val"): {"F3.ps.mar10": made_up(0.39)}, ("literal", "val"): {"F3.ps.mar10": made_up(0.2)}}
+    sentence = {"paragraph": "", "says": "", "why": "", "claims": ["S42.gme_level", "S42.alpha_normal", "F3.ps.mar10"]}
+    table = claims_table([sentence], ours, {}, Sources(paths, ROOT / "paper")).set_index("claim")
+    for name in ("S42.gme_level", "S42.alpha_normal"):
+        assert list(table.loc[name, ["intended", "literal", "literal: verdict"]]) == ["0.61", "", "intended only"]
+    assert list(table.loc["F3.ps.mar10", ["intended", "literal"]]) == ["0.39", "0.2"]
+    assert list(table.loc["F3.ps.mar10", ["intended: verdict", "literal: verdict"]]) == ["match", "differs"]
 
 
 # --- the door --------------------------------------------------------------------------------------------------------

@@ -18,13 +18,14 @@ from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.claims import Claim
 from anomaly_routing.ledger.build import decide, shown
 from anomaly_routing.ledger.intervals import t_interval
-from anomaly_routing.ledger.registry import decider_of, deciders
+from anomaly_routing.ledger.registry import Decider, decider_of, deciders
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import Finding, judge
 from anomaly_routing.model.config import PRESETS
 
 STAGE = "case_studies"
 UPSTREAM = ("", "data", "features", "model", STAGE)  # stages whose claims can be decided when this one runs
+INTENDED_ONLY = "intended only"  # said of a preset for which neither this stage nor the ledger computes the claim
 MEANS = ("attribution", "ablation")  # kinds of claim of which the rules compare the mean over seeds; else the median
 
 
@@ -108,7 +109,8 @@ def claims_table(
     """One row a claim of some sentences, in the paper's order: sentence, number, ours by preset, verdict, why.
 
     ours : (preset, stop rule) -> claim -> finding, of `measured`. The verdict is read off `val` (protocol `paper`);
-    ours under `tail` (`matched`) stands beside it. given : findings that this stage made otherwise, for every preset.
+    ours under `tail` (`matched`) stands beside it. given : findings that this stage made otherwise. What the ledger
+    decides it decides for the default preset alone, so another preset has a value where it was measured here.
     """
     known, rows = deciders(), []
     for sentence in sentences:
@@ -117,14 +119,11 @@ def claims_table(
             row = {"paragraph": sentence["paragraph"], "the paper says": sentence["says"], "claim": name}
             row |= {"quantity": claim.quantity, "paper": shown(claim.value), "unit": claim.unit}
             for preset in PRESETS:
-                own = ours.get((preset, "val"), {}).get(name, given.get(name))
-                if decider.stage not in UPSTREAM:
-                    verdict = f"left to stage {decider.stage}"
-                elif decider.stage == STAGE:
+                own, verdict = ours.get((preset, "val"), {}).get(name), INTENDED_ONLY
+                if preset == DEFAULT_PRESET:
+                    own, verdict = _of_the_ledger(claim, decider, own or given.get(name), sources)
+                elif own or name in ours.get((DEFAULT_PRESET, "val"), {}):
                     verdict = str(judge(claim, own, sources.rules)) if own else "not run"
-                else:
-                    decision, given_verdict, _ = decide(claim, decider, sources)
-                    own, verdict = decision or own, str(given_verdict)
                 matched = ours.get((preset, "tail"), {}).get(name)
                 row |= {
                     preset: _told(own),
@@ -135,6 +134,16 @@ def claims_table(
                 }
             rows.append(row | {"why they differ": sentence["why"], "audit": ", ".join(claim.audit)})
     return pd.DataFrame(rows)
+
+
+def _of_the_ledger(claim: Claim, decider: Decider, own: Finding | None, sources: Sources) -> tuple[Finding | None, str]:
+    """Value and verdict of a claim as the ledger has them. own : what this stage found."""
+    if decider.stage not in UPSTREAM:
+        return own, f"left to stage {decider.stage}"
+    if decider.stage == STAGE:
+        return own, str(judge(claim, own, sources.rules)) if own else "not run"
+    decision, verdict, _ = decide(claim, decider, sources)
+    return decision or own, str(verdict)
 
 
 def reading(table: pd.DataFrame) -> pd.DataFrame:
