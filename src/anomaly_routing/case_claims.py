@@ -7,14 +7,16 @@ claim is decided by the ledger's own computation. So there is one value and one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from anomaly_routing.case_market import daily_table
-from anomaly_routing.case_measures import DEFAULT_PRESET, PHASES, Track
+from anomaly_routing.case_measures import DEFAULT_PRESET, OF_STOCKS, PHASES, Track
 from anomaly_routing.case_study import CaseStudy
+from anomaly_routing.case_words import reasons
 from anomaly_routing.claims import Claim
 from anomaly_routing.ledger.build import decide, shown
 from anomaly_routing.ledger.intervals import t_interval
@@ -25,6 +27,7 @@ from anomaly_routing.model.config import PRESETS
 
 STAGE = "case_studies"
 UPSTREAM = ("", "data", "features", "model", STAGE)  # stages whose claims can be decided when this one runs
+OURS = "in our runs"  # column: what parts the two numbers, computed; `why they differ` is of the text alone
 INTENDED_ONLY = "intended only"  # said of a preset for which neither this stage nor the ledger computes the claim
 MEANS = ("attribution", "ablation")  # kinds of claim of which the rules compare the mean over seeds; else the median
 
@@ -48,8 +51,9 @@ def tracks(
             kept = pd.DataFrame(row.run.score, row.run.score_sessions).reindex(inside.index)
             inside["focus"], inside["others"] = kept.loc[:, focus].mean(axis=1), kept.loc[:, ~focus].mean(axis=1)
         found[row.preset, row.seed] = Track(
-            inside, own, study.date, baseline, study if first else None, row.preset, row.run.info[f"theta_s_{rule}"]
-        )
+            inside, own, study.date, baseline, study if first else None, row.preset,
+            row.run.info[f"theta_s_{rule}"], row.run.info["theta_s_tail"],
+        )  # fmt: skip
     return found
 
 
@@ -95,9 +99,11 @@ def measured(
     """Claim -> finding over the seeds of a preset. found : of `tracks`. runs : `CaseMarket.runs`."""
     own = {seed: track for (name, seed), track in found.items() if name == preset}
     rows = runs[(runs["preset"] == preset) & runs["seed"].isin(own)]
+    values = {name: [f(t) for t in own.values()] for name, f in measures.items()}
+    why = reasons(values, list(own), claims)
     how = {column: "/".join(sorted(set(rows[column]))) for column in ("tier", "device")}
-    answers = {name: finding(claims[name], [f(t) for t in own.values()], **how) for name, f in measures.items()}
-    return {name: answer for name, answer in answers.items() if answer is not None}
+    answers = {name: finding(claims[name], own_values, **how) for name, own_values in values.items()}
+    return {n: replace(f, beside={OURS: why[n]}) if why[n] else f for n, f in answers.items() if f is not None}
 
 
 def claims_table(
@@ -118,6 +124,7 @@ def claims_table(
             claim, decider = sources.claims[name], decider_of(name, known)
             row = {"paragraph": sentence["paragraph"], "the paper says": sentence["says"], "claim": name}
             row |= {"quantity": claim.quantity, "paper": shown(claim.value), "unit": claim.unit}
+            row["trained"] = not claim.checkable_without_training
             for preset in PRESETS:
                 own, verdict = ours.get((preset, "val"), {}).get(name), INTENDED_ONLY
                 if preset == DEFAULT_PRESET:
@@ -125,6 +132,8 @@ def claims_table(
                 elif own or name in ours.get((DEFAULT_PRESET, "val"), {}):
                     verdict = str(judge(claim, own, sources.rules)) if own else "not run"
                 matched = ours.get((preset, "tail"), {}).get(name)
+                if preset == DEFAULT_PRESET:
+                    row[OURS] = _in_our_runs(name, own)
                 row |= {
                     preset: _told(own),
                     f"{preset}: by seed": own.note.removeprefix("by seed: ") if own and "by seed" in own.note else "",
@@ -134,6 +143,14 @@ def claims_table(
                 }
             rows.append(row | {"why they differ": sentence["why"], "audit": ", ".join(claim.audit)})
     return pd.DataFrame(rows)
+
+
+def _in_our_runs(name: str, own: Finding | None) -> str:
+    """What parts ours from the paper's, read off our own runs; of the ledger's checks, what they found."""
+    if own is None:
+        return ""
+    parts = [own.beside.get(OURS, "") or ("" if "by seed" in own.note else own.note)]
+    return "; ".join([*filter(None, parts), *(["first seed, stop rule tail"] if name in OF_STOCKS else [])])
 
 
 def _of_the_ledger(claim: Claim, decider: Decider, own: Finding | None, sources: Sources) -> tuple[Finding | None, str]:
@@ -156,7 +173,7 @@ def reading(table: pd.DataFrame) -> pd.DataFrame:
     out.loc[again, ["paragraph", "the paper says", "why they differ"]] = ""
     columns = ["paragraph", "the paper says", "quantity", "paper", "unit"]
     columns += [f"{preset}{part}" for preset in ("intended", "literal") for part in ("", ": verdict")]
-    return out[[*columns, f"{DEFAULT_PRESET}: matched", "why they differ", "audit"]]
+    return out[[*columns, f"{DEFAULT_PRESET}: matched", OURS, "why they differ", "audit"]]
 
 
 def _told(own: Finding | None) -> str:
@@ -168,21 +185,44 @@ def _told(own: Finding | None) -> str:
     return shown(own.value)
 
 
-def figure3_marks(value: dict[str, Any], baseline: list[str]) -> dict[str, list[tuple[str, str, float]]]:
-    """The paper's numbers on Figure 3: panel -> (first day, last day, value), at the sessions that it names.
+class Mark(NamedTuple):
+    """A number of the paper on Figure 3, from one session to another; `top` makes it a range. implied : by two others
+    that are printed. joined : part of the path that the paper tells."""
 
-    value : claim -> number. The banks' baseline is implied by their peak and its rise; their peak has no date in the
-    paper and stands on 13 March, the first session after both closures.
+    first: str
+    last: str
+    value: float
+    top: float | None = None
+    implied: bool = False
+    joined: bool = True
+
+
+def figure3_marks(value: dict[str, Any], baseline: list[str]) -> dict[str, list[Mark]]:
+    """The paper's numbers on Figure 3 by panel, at the sessions that it names.
+
+    value : claim -> number. The banks' baseline is implied by their peak and its rise, that of contagion by its level
+    and its rise; the banks' peak has no date in the paper and stands on 13 March, the first session after both
+    closures. The second phase has one session, for which the text prints two weights (A31): the second one is no part
+    of the path.
     """
     whole, day, week, peak = tuple(baseline), ("2023-03-10",) * 2, ("2023-03-17",) * 2, ("2023-03-13",) * 2
-    steps = (("baseline", whole), ("mar10", day), ("mar17", week))
-    implied = {k: value[f"F3.{k}.peak"] / (1 + value[f"F3.{k}.rel"] / 100) for k in ("bank", "nonbank")}
+
+    def before(level: str, rise: str) -> Mark:
+        return Mark(*whole, value[level] / (1 + value[rise] / 100), implied=True)
+
     return {
-        "a": [(*whole, value["F3.mpi.baseline"]), (*day, value["F3.mpi.event_day"])],
-        "focus": [(*whole, implied["bank"]), (*peak, value["F3.bank.peak"])],
-        "others": [(*whole, implied["nonbank"]), (*peak, value["F3.nonbank.peak"])],
-        "w1": [*((*span, value[f"F3.ps.{name}"]) for name, span in steps), (*PHASES[0], value["F3.ph1.ps"])],
-        "w2": [(*week, value["F3.liq.level"])],
-        "w3": [("2023-03-10", "2023-03-17", value["F3.sc.level"])],
-        "w4": [(*week, value["F3.mom.level"])],
+        "a": [Mark(*whole, value["F3.mpi.baseline"]), Mark(*day, value["F3.mpi.event_day"])],
+        "focus": [before("F3.bank.peak", "F3.bank.rel"), Mark(*peak, value["F3.bank.peak"])],
+        "others": [before("F3.nonbank.peak", "F3.nonbank.rel"), Mark(*peak, value["F3.nonbank.peak"])],
+        "w1": [
+            Mark(*whole, value["F3.ps.baseline"]),
+            Mark(*PHASES[0], value["F3.ph1.ps"]),
+            Mark(*day, value["F3.ps.mar10"]),
+            Mark(*day, value["F3.ph2.ps"], joined=False),
+            Mark(*PHASES[2], *value["F3.ph3.ps"], joined=False),
+            Mark(*week, value["F3.ps.mar17"]),
+        ],
+        "w2": [Mark(*week, value["F3.liq.level"])],
+        "w3": [before("F3.sc.level", "F3.sc.rel"), Mark("2023-03-10", "2023-03-17", value["F3.sc.level"])],
+        "w4": [Mark(*week, value["F3.mom.level"])],
     }

@@ -6,13 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.case_figures import EXPERT_COLOURS, WIDTH
+from anomaly_routing.case_figures import EXPERT_COLOURS, PAPER, WIDTH
 from anomaly_routing.case_market import EXPERTS
 from anomaly_routing.case_measures import Track
 from anomaly_routing.case_signatures import SIGNATURES, STRONG, correlation_matrix, edge_density, mean_correlation
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.network_map import draw_map, layout, scores_of
-from anomaly_routing.plots import GREY, GROUP_COLOURS, PAPER
+from anomaly_routing.plots import GREY, GROUP_COLOURS
 
 TITLES = {"price_shock": "price shock", "liquidity": "liquidity crisis", "contagion": "contagion",
           "momentum": "momentum reversal"}  # fmt: skip

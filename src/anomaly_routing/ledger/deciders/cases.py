@@ -29,6 +29,16 @@ for _measures in case_measures.MEASURES.values():
     table({k: v for k, v in _measures.items() if k not in NOT_HERE}, _measured, stage="case_studies")
 
 
+SHARES = ("alpha0", "alpha1", "fixed05", "full")  # variants that fix the fusion weight, and the one that learns it
+
+
+@decides("S44.alpha_opt_svb", stage="ablations")
+def best_share_of_the_prior(claim: Claim, sources: Sources) -> Finding:
+    """Which weight is best, runs that hold it fixed can say; the weight that one run had on the day cannot."""
+    train = f"python -m anomaly_routing.sweep --market {sources.paths.name} --variants {' '.join(SHARES)}"
+    raise sources.not_run("ablations", f"no comparison of fixed fusion weights on the event; train them by `{train}`")
+
+
 @decides("F3.ph2.ps", only_real=False)
 def peak_of_one_session(claim: Claim, sources: Sources) -> Finding:
     """A31: 10 March is the only session of 10-12 March, and the paper prints another weight for it."""
