@@ -10,15 +10,17 @@ import pytest
 import yaml
 
 from anomaly_routing import case_measures, case_words
-from anomaly_routing.case_claims import Mark, figure3_marks
+from anomaly_routing.case_claims import Mark, claims_table, figure3_marks, measured
 from anomaly_routing.case_market import CaseError
 from anomaly_routing.case_measures import CROWDSTRIKE, FUSION, GAMESTOP, MEASURES, OF_STOCKS, SVB, Track, stocks_above
 from anomaly_routing.case_tables import breadth_by_chance, breadth_crossings, no_moe_error, silent_consensus
 from anomaly_routing.claims import load_claims
+from anomaly_routing.files import write_csv
 from anomaly_routing.first_alarms import first_alarms, window_rate
+from anomaly_routing.ledger.answers import answers_table
 from anomaly_routing.ledger.registry import decider_of, deciders
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import NotRun
+from anomaly_routing.ledger.verdict import Finding, NotRun, NotTestable
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import Run, RunKey, RunStore
 from tests.conftest import ROOT
@@ -183,6 +185,8 @@ def test_reasons_by_hand():
     assert said["F3.ps.mar10"] == "the expert gets nothing in seed 0; seeds below, the nearest (1) off by 0.34"
     assert said["F3.mpi.rel"] == "seeds above, the nearest (1) off by 2; no value from seed 0"
     assert said["F3.top3"] == "no value from seed 1"
+    none = case_words.reasons({"S42.crwd_ps": [np.nan, np.nan]}, [0, 1], CLAIMS)
+    assert none["S42.crwd_ps"].startswith("no value from seed 0, 1 (not kept, or of an expert")
     both = case_words.reasons({"F3.ps.mar10": [0.3, 0.4]}, [0, 1], CLAIMS)
     assert both["F3.ps.mar10"] == "seeds on both sides, the nearest (1) off by 0.01"
 
@@ -218,6 +222,24 @@ def test_the_error_without_experts_is_read_where_it_is_kept(tmp_path):
     store.save(key, run)
     store.mark_current([key])
     assert no_moe_error(market, "BBB").to_dict() == dict(zip(days, [1.0, 3.0, 5.0], strict=True))
+
+
+def test_a_measure_without_a_value_is_not_testable_and_not_unrun(tmp_path):
+    """Run, but the expert gets nothing: running it again would not help."""
+    paths, claim = MarketPaths("us100", tmp_path), CLAIMS["S42.crwd_ps"]
+    compute = decider_of(claim.id, deciders()).compute
+    with pytest.raises(NotRun, match="runner case_studies"):
+        compute(claim, Sources(paths, ROOT / "paper"))
+    write_csv(paths.tables("case_studies") / "claims.csv", answers_table({"S42.crwd_liq": Finding(0.5, n_seeds=1)}))
+    with pytest.raises(NotTestable, match="no stored seed has a value"):
+        compute(claim, Sources(paths, ROOT / "paper"))
+    compute(CLAIMS["S42.crwd_liq"], Sources(paths, ROOT / "paper"))  # has one
+    runs = pd.DataFrame({"preset": ["intended"], "seed": [0], "tier": ["cpu"], "device": ["cpu"]})
+    own = {"S42.crwd_ps": CROWDSTRIKE["S42.crwd_ps"]}
+    table = measured(own, {("intended", 0): outage(1e-20)}, "intended", CLAIMS, runs)
+    sentence = {"paragraph": "", "says": "", "why": "", "claims": ["S42.crwd_ps"]}
+    row = claims_table([sentence], {("intended", "val"): table}, {}, Sources(paths, ROOT / "paper")).iloc[0]
+    assert row["intended"] == "" and row["intended: verdict"] == "not testable"
 
 
 def test_the_best_weight_waits_for_the_runs_that_fix_it(tmp_path):

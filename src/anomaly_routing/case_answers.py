@@ -105,7 +105,8 @@ def case_answers(
         "S3.xmodal_reading": Finding(round(late - calm, 6), "direction", note=note, **how),
         "S3.h1_h5": Finding(holds, "holds", part=part, protocol="paper", note=alone, **how),
     }
-    return answers_table({**judged, **more})
+    known = {name: found for name, found in judged.items() if found.value is not None}
+    return answers_table({**known, **more})
 
 
 def strongest_tie(correlation: float) -> Finding:

@@ -22,7 +22,7 @@ from anomaly_routing.ledger.build import decide, shown
 from anomaly_routing.ledger.intervals import t_interval
 from anomaly_routing.ledger.registry import Decider, decider_of, deciders
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import Finding, judge
+from anomaly_routing.ledger.verdict import NOT_TESTABLE, Finding, judge
 from anomaly_routing.model.config import PRESETS
 
 STAGE = "case_studies"
@@ -96,14 +96,15 @@ def measured(
     claims: Mapping[str, Claim],
     runs: pd.DataFrame,
 ) -> dict[str, Finding]:
-    """Claim -> finding over the seeds of a preset. found : of `tracks`. runs : `CaseMarket.runs`."""
+    """Claim -> finding over the seeds of a preset, without a value where no seed has one. found : of `tracks`.
+    runs : `CaseMarket.runs`."""
     own = {seed: track for (name, seed), track in found.items() if name == preset}
     rows = runs[(runs["preset"] == preset) & runs["seed"].isin(own)]
     values = {name: [f(t) for t in own.values()] for name, f in measures.items()}
     why = reasons(values, list(own), claims)
     how = {column: "/".join(sorted(set(rows[column]))) for column in ("tier", "device")}
     answers = {name: finding(claims[name], own_values, **how) for name, own_values in values.items()}
-    return {n: replace(f, beside={OURS: why[n]}) if why[n] else f for n, f in answers.items() if f is not None}
+    return {name: replace(f or Finding(None), beside={OURS: why[name]}) for name, f in answers.items()}
 
 
 def claims_table(
@@ -130,7 +131,7 @@ def claims_table(
                 if preset == DEFAULT_PRESET:
                     own, verdict = _of_the_ledger(claim, decider, own or given.get(name), sources)
                 elif own or name in ours.get((DEFAULT_PRESET, "val"), {}):
-                    verdict = str(judge(claim, own, sources.rules)) if own else "not run"
+                    verdict = _judged(claim, own, sources)
                 matched = ours.get((preset, "tail"), {}).get(name)
                 if preset == DEFAULT_PRESET:
                     row[OURS] = _in_our_runs(name, own)
@@ -158,9 +159,15 @@ def _of_the_ledger(claim: Claim, decider: Decider, own: Finding | None, sources:
     if decider.stage not in UPSTREAM:
         return own, f"left to stage {decider.stage}"
     if decider.stage == STAGE:
-        return own, str(judge(claim, own, sources.rules)) if own else "not run"
+        return own, _judged(claim, own, sources)
     decision, verdict, _ = decide(claim, decider, sources)
     return decision or own, str(verdict)
+
+
+def _judged(claim: Claim, own: Finding | None, sources: Sources) -> str:
+    if own is None:
+        return "not run"
+    return NOT_TESTABLE if own.value is None else str(judge(claim, own, sources.rules))
 
 
 def reading(table: pd.DataFrame) -> pd.DataFrame:

@@ -308,7 +308,7 @@ def draw_fusion(
         for preset, tracks in by_preset(found).items():
             whole = pd.DataFrame({k: t.whole[column] for k, t in enumerate(tracks)}).dropna()
             for k in whole:
-                axes[row, 0].plot(whole.index, whole[k], color=COLOURS[preset], lw=0.5, alpha=0.8)
+                axes[row, 0].plot(whole.index, whole[k], color=COLOURS[preset], lw=0.5, alpha=0.8, rasterized=True)
             band(axes[row, 1], axis, tracks, column, COLOURS[preset], preset)
         for value, text in marks.get(column, []):
             for ax in axes[row]:

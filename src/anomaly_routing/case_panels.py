@@ -80,10 +80,12 @@ def draw_panel(ax: plt.Axes, panel: Panel, sessions: pd.DatetimeIndex, paper: st
         ax.set_yticks([])
     for label, series, colour, dash in panel.lines:
         ax.plot(range(len(sessions)), series.reindex(sessions), color=colour, ls=dash, lw=1.3, label=label)
-    for label, level in panel.marks:
+    for k, (label, level) in enumerate(panel.marks):
         ax.plot([len(sessions) - 0.6], [level], "D", color=paper, ms=4.5, clip_on=False, zorder=5)
         ax.axhline(level, color=paper, lw=0.6, ls=":")
-        ax.annotate(label, (0, level), xytext=(2, 2), textcoords="offset points", fontsize=7, color=paper)
+        ax.annotate(
+            label, (0.4 * k * len(sessions), level), xytext=(2, 2), textcoords="offset points", fontsize=7, color=paper
+        )
     if panel.even is not None:
         ax.axhline(panel.even, color=CHANCE, lw=0.8, ls="--", zorder=0, label="even weight")
     ax.set_ylabel(panel.ylabel)

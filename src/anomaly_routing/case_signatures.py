@@ -81,7 +81,7 @@ def ties_by_chance(market: CaseMarket, window: dict[str, Any], draws: int = 500,
     rows, own = np.isin(names, window["rows"]), np.isin(names, window["columns"])
     first, last = pd.Timestamp(window["first"]), pd.Timestamp(window["last"])
     at = np.flatnonzero((tensors.sessions >= first) & (tensors.sessions <= last))
-    ties = np.array([np.nanmean(correlation_matrix(tensors.returns, t)[rows], axis=0) for t in at])  # [T, N]
+    ties = np.array([correlation_matrix(tensors.returns, t)[rows].mean(0) for t in at])  # [T, N], NaN with a gap
     others = np.flatnonzero(~rows & ~own & np.isfinite(ties).all(0))
     random = np.random.default_rng(seed)
     chosen = np.array([random.choice(others, own.sum(), replace=False) for _ in range(draws)])

@@ -22,7 +22,7 @@ from anomaly_routing.plots import GREY, INK, RED
 
 SHORT = {"Information Technology": "Technology", "Consumer Discretionary": "Discretionary",
          "Consumer Staples": "Staples", "Communication Services": "Communication"}  # fmt: skip
-EDGE_SHARE = 0.02  # of the pairs, on the day with the strongest edges
+EDGE_SHARE = 0.015  # of the pairs, on the day with the strongest edges
 AFTER = 6  # sessions from an event on over which a change of the graph is averaged
 
 
@@ -77,20 +77,24 @@ def draw_map(
     labels: dict[str, np.ndarray] | None = None,
     named: dict[str, int] | None = None,
     size: float = 26.0,
+    raster: bool = True,
 ) -> plt.cm.ScalarMappable:
     """One day: dots coloured by score [N] (a cross where a stock does not trade), edges of weight above `cut`.
 
     Edges that touch the focus group are red, the others grey; `named` (ticker -> position) gets its name.
+    raster : lines and dots as pixels in a vector picture, smaller where there are many.
     """
     weight = np.triu(np.maximum(graph, graph.T), 1)
     i, j = np.nonzero(weight > cut)
     inside = focus[i] | focus[j]
     for chosen, colour, width in ((~inside, GREY, 0.5), (inside, RED, 0.9)):
         lines = np.stack([place[i[chosen]], place[j[chosen]]], 1)
-        ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, alpha=0.4, zorder=1, rasterized=True))
+        ax.add_collection(
+            LineCollection(lines, colors=colour, linewidths=width, alpha=0.4, zorder=1, rasterized=raster)
+        )
     known = np.isfinite(score)
     picture = ax.scatter(*place[known].T, c=score[known], cmap=SCORE_COLOURS, vmin=0, vmax=1, s=size, zorder=2,
-                         edgecolors=INK, linewidths=0.4, rasterized=True)  # fmt: skip
+                         edgecolors=INK, linewidths=0.4, rasterized=raster)  # fmt: skip
     ax.scatter(*place[~known].T, marker="x", color=INK, s=0.85 * size, linewidths=1.1, zorder=2)
     for name, at in (named or {}).items():
         ax.annotate(name, place[at], xytext=(0, 5), textcoords="offset points", fontsize=7, ha="center", zorder=3,
@@ -116,7 +120,7 @@ def draw_days(study: CaseStudy, focus: np.ndarray, at: Sequence[int]) -> plt.Fig
     for ax, t in zip(axes.flat, at, strict=False):
         places = {ticker: market.tensors.tickers.index(ticker) for ticker in study.tickers[:3]}
         named = {ticker: i for ticker, i in places.items() if np.isfinite(score[t, i])}
-        picture = draw_map(ax, learned[t], score[t], focus, place, cut, labels, named, size=14)
+        picture = draw_map(ax, learned[t], score[t], focus, place, cut, labels, named, size=14, raster=False)
         line = f"kept {table['kept_inside'][t]:.2f}, drawn {table['drawn_from_outside'][t]:.2f}"
         ax.set_title(f"{study.sessions[t]:%-d %b}: {line}", fontsize=9)
     bar = fig.colorbar(picture, ax=axes, orientation="horizontal", shrink=0.5, aspect=35, pad=0.01)
