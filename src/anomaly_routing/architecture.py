@@ -149,7 +149,7 @@ def draw_architecture(
         title = f"Module {lane}: {int(own.parameters.sum()):,} parameters"
         ax.text(0.03, top - 0.1, title, fontsize=9.5, weight="bold", va="top", color=colour)
         y = bottom - 0.12
-    ax.set(xlim=(0, 1), ylim=(y, 0.65))
+    ax.set(xlim=(0, 1), ylim=(y, 0.72))
     return fig, shapes
 
 
