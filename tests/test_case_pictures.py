@@ -16,9 +16,9 @@ from PIL import Image
 
 from anomaly_routing.architecture import after_the_network, dependencies, draw_architecture, parts_that_run
 from anomaly_routing.case_claims import tracks
-from anomaly_routing.case_figures import Axis, band, draw_page, draw_timeline, present
+from anomaly_routing.case_figures import Axis, band, draw_timeline, present
 from anomaly_routing.case_measures import Track
-from anomaly_routing.case_panels import claim_panel
+from anomaly_routing.case_panels import claim_panel, draw_page
 from anomaly_routing.case_signatures import (
     _extreme,
     correlation_matrix,

@@ -14,7 +14,6 @@ from IPython.display import Image
 
 from anomaly_routing.case_market import EXPERTS
 from anomaly_routing.case_measures import Track
-from anomaly_routing.case_panels import Panel, draw_panel
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.files import replacing
 from anomaly_routing.model.pressure_index import SCORE_QUANTILE, alert_cuts
@@ -202,54 +201,6 @@ def draw_components(study: CaseStudy, found: dict[tuple[str, int], Track], event
         ax.set_xlabel("session", fontsize=8.5)
     level_lines(axes.flat[-1], study, named=False)
     axes.flat[0].legend(fontsize=7.5, loc="center left")
-    return fig
-
-
-def draw_page(
-    study: CaseStudy, found: dict[tuple[str, int], Track], title: str, event: str = "", claim: Panel | None = None
-) -> plt.Figure:
-    """One page for any case: the market (mean score, pressure index), its stocks, what the paper claims about the case,
-    what the errors are made of.
-
-    The last panel splits the error E of each stock on its highest session among the experts' parts and e_rec.
-    """
-    axis = Axis(study.sessions)
-    heights = [1, 1.15, *([1 if claim.lines else 0.35] if claim else []), 0.35 + 0.22 * len(study.tickers)]
-    fig, axes = plt.subplots(len(heights), 1, figsize=(WIDTH, 2.6 * sum(heights) + 0.8), height_ratios=heights)
-    for preset, tracks in by_preset(found).items():
-        band(axes[0], axis, tracks, "S", COLOURS[preset], f"mean score, {preset}")
-    band(axes[0], axis, by_preset(found)["intended"], "MPI", GREEN, "MPI, intended")
-    axes[0].set(ylim=(0, 1), ylabel="0 to 1", title=title)
-    axes[0].legend(fontsize=7.5, ncols=2, loc="lower left")
-    x = np.arange(len(axis.sessions))
-    for k, ticker in enumerate(study.tickers):
-        score = study.stocks.query("preset == 'intended' and ticker == @ticker").set_index("session")["score"]
-        axes[1].plot(x, score.reindex(axis.sessions), marker=STOCK_MARKS[k % 6], ms=3, lw=1, label=ticker,
-                     color=STOCK_COLOURS[k % 6])  # fmt: skip
-    axes[1].axhline(found["intended", study.market.seeds("intended")[0]].theta_tail, color=CHANCE, lw=0.8, ls="--")
-    axes[1].set(ylim=(0, 1.04), ylabel="score s")
-    axes[1].legend(fontsize=7, ncols=min(5, len(study.tickers)), loc="lower left")
-    if claim:
-        draw_panel(axes[2], claim, study.sessions, PAPER)
-    for ax in axes[:-1]:
-        event_line(ax, axis, study.date, event if ax is axes[0] else None)
-        axis.label(ax)
-    axes[-2].set_xlabel("session", fontsize=8.5)
-    parts = axes[-1]
-    shares = study.drivers.groupby(["ticker", "expert"])[["expert_share", "window_share"]].sum()
-    left = np.zeros(len(study.tickers))
-    for part, alpha in (("expert_share", 1.0), ("window_share", 0.4)):
-        for name, colour in zip(EXPERTS, EXPERT_COLOURS, strict=True):
-            value = shares[part].xs(name, level="expert").reindex(study.tickers).to_numpy()
-            label = name if alpha == 1 else None
-            parts.barh(study.tickers[::-1], value[::-1], left=left[::-1], color=colour, alpha=alpha, height=0.65,
-                         label=label, lw=0)  # fmt: skip
-            left = left + value
-    parts.set(xlim=(0, 1), xlabel="share of E: full colour by the experts, pale by the last five sessions")
-    parts.xaxis.label.set_fontsize(8.5)
-    parts.legend(
-        fontsize=7.2, ncols=4, loc="lower center", bbox_to_anchor=(0.46, 0.98), columnspacing=0.9, handlelength=1.2
-    )
     return fig
 
 
