@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -12,20 +14,33 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_routing.architecture import dependencies, draw_architecture, parts_that_run
-from anomaly_routing.case_figures import Axis, present
+from anomaly_routing.architecture import after_the_network, dependencies, draw_architecture, parts_that_run
+from anomaly_routing.case_claims import tracks
+from anomaly_routing.case_figures import Axis, band, draw_timeline, present
+from anomaly_routing.case_measures import Track
+from anomaly_routing.case_panels import claim_panel, draw_page
 from anomaly_routing.case_signatures import (
     _extreme,
     correlation_matrix,
     edge_density,
     group_percentiles,
     mean_correlation,
+    ties_by_chance,
     window_correlations,
 )
 from anomaly_routing.case_study import case_study
 from anomaly_routing.model import build_model
+from anomaly_routing.model.dynamic_graph import pairs
 from anomaly_routing.model.network import FIELDS
-from anomaly_routing.network_map import animate, focus_mass, layout, outside_mass, strongest_edges
+from anomaly_routing.network_map import (
+    animate,
+    focus_mass,
+    graph_table,
+    layout,
+    outside_mass,
+    strongest_edges,
+    usual_changes,
+)
 from tests.test_case_study import market_of
 
 
@@ -64,28 +79,54 @@ def test_the_parts_hold_all_parameters_and_only_folded_ones_do_not_run(net_and_b
     net, batch = net_and_batch
     parts = parts_that_run(net, batch)
     assert parts.parameters.sum() == sum(net.parameters_by_module().values())
-    assert set(parts.part[parts.output == "folded"]) == {"query", "value", "edge.first"} - {""}
+    assert set(parts.part[parts.output == "folded"]) == {"query", "value", "edge.first"}
     assert parts.set_index(["module", "part"]).output["encoder", "context"] == "1 x 9 x 64"
 
 
 def test_the_arrows_are_what_the_equations_say(net_and_batch):
+    """Every direct one, also where a longer way leads to the same field."""
     needs = dependencies(*net_and_batch)
     assert needs["z"] == {"h_temp", "h_spat"} and needs["h_temp"] == {"x"} and needs["psi"] == {"stress"}
-    assert needs["fused"] == {"alpha", "learned"} and needs["moe_error"] == {"routing", "expert_error"}
+    assert needs["context"] == {"h_temp", "h_spat", "cross_weights"}  # equations 29, 31: the window is added back
+    assert needs["fused"] == {"alpha", "learned", "prior"}  # equation 40
+    assert needs["z_ref"] == {"z", "fused"} and needs["z_final"] == {"z", "z_ref"}  # equation 41
+    assert needs["routing"] == {"z_final", "psi", "category_signal", "tau"}  # equations 43-46
+    assert needs["expert_error"] == {"x", "z_final", "h_spat"} and needs["horizon_error"] == {"x", "latent"}
+    assert needs["moe_error"] == {"routing", "expert_error"} and needs["error"] == {"moe_error", "rec_error"}
     assert needs["rebuilt"] == set()  # detached
-    assert needs["error"] == {"moe_error", "rec_error"}
+
+
+def test_an_arrow_is_a_change_with_everything_else_held(net_and_batch):
+    """Naive oracle for two fields: their own equation, fed with one argument changed."""
+    net, batch = net_and_batch
+    needs, (_, active, prior, _) = dependencies(net, batch), batch
+    with torch.no_grad():
+        out = net(*batch)
+        graph = {"alpha": out.alpha, "prior": prior * pairs(active), "learned": out.learned}
+        gate = {"z_final": out.z_final, "psi": out.psi, "category_signal": out.category_signal}
+        makes = {"fused": (lambda a: net.graph.fuse(a["alpha"], a["prior"], a["learned"]), graph),
+                 "routing": (lambda a: net.experts.gate(a["z_final"], a["psi"],
+                             net.experts.category_norm(a["category_signal"]), active)[1], gate)}  # fmt: skip
+        for field, (make, given) in makes.items():
+            np.testing.assert_allclose(make(given), getattr(out, field), atol=1e-6)
+            noise = torch.Generator().manual_seed(1)
+            moved = {n: make(given | {n: t * torch.rand(t.shape, generator=noise)}) for n, t in given.items()}
+            changes = {n for n, value in moved.items() if not torch.allclose(value, make(given), atol=1e-6)}
+            assert changes == needs[field] - {"tau"}
+
+
+def test_what_is_computed_after_the_network(net_and_batch):
+    shapes, needs = after_the_network(*net_and_batch)
+    assert shapes == {"score": (1, 9), "mpi": (1,), "level": (1,)}
+    assert needs == {"score": {"error"}, "mpi": {"score", "routing", "psi"}, "level": {"mpi"}}
 
 
 def test_the_arrows_follow_the_network_and_not_a_list():
     """Without the stress indicators in the sources (`literal`), no arrow leads from psi to their weights."""
-    net = build_model("literal").eval()
-    batch = (
-        torch.randn(20, 5, 29),
-        torch.ones(1, 5, dtype=torch.bool),
-        torch.ones(5, 5) - torch.eye(5),
-        torch.rand(1, 4),
-    )
-    assert "psi" not in dependencies(net, batch)["source_weights"]
+    batch = (torch.randn(20, 5, 29), torch.ones(1, 5, dtype=torch.bool), torch.ones(5, 5) - torch.eye(5))
+    batch = (*batch, torch.rand(1, 4))
+    assert "psi" not in dependencies(build_model("literal").eval(), batch)["source_weights"]
+    assert "psi" in dependencies(build_model("intended").eval(), batch)["source_weights"]
 
 
 # --- correlations and signatures -------------------------------------------------------------------------------------
@@ -151,6 +192,50 @@ def test_mass_kept_and_drawn_by_hand():
     assert strongest_edges(graph, share=1 / 6) < 1.0
 
 
+def test_the_null_of_the_learned_graph_is_the_prior_itself(simulated):
+    """Row by row: what the given graph keeps inside the group and draws from outside."""
+    event = simulated.events[simulated.events.split == "test"].iloc[3]
+    study = case_study(simulated, event.date, list(event.tickers)[:1], before=1, after=1, presets=())
+    focus, tensors = np.isin(simulated.tensors.tickers, event.tickers), simulated.tensors
+    table = graph_table(simulated, study, focus)
+    for t, position in enumerate(study.positions):
+        kept, drawn = [], []
+        active = np.flatnonzero(tensors.active[position])
+        for i in active:
+            row = {j: tensors.prior[i, j] for j in active}
+            if total := sum(row.values()):
+                (kept if focus[i] else drawn).append(sum(v for j, v in row.items() if focus[j]) / total)
+        assert table.prior_keeps[t] == pytest.approx(np.mean(kept))
+        assert table.prior_draws[t] == pytest.approx(np.mean(drawn))
+
+
+def test_usual_changes_against_a_loop():
+    days = pd.bdate_range("2023-01-02", periods=60)
+    drawn, tests = pd.Series(np.random.default_rng(0).random(60), days), np.arange(60) >= 5
+    found = usual_changes(drawn, days[30], days[20:24], tests)
+    by_hand = {
+        days[t]: np.mean([drawn.iloc[t + k] for k in range(6)]) - np.mean([drawn.iloc[t - k] for k in (7, 8, 9, 10)])
+        for t in range(10, 55)
+    }
+    assert found.to_dict() == pytest.approx(by_hand)
+
+
+def test_random_ties_are_those_of_stocks_drawn_by_hand(simulated):
+    tensors = simulated.tensors
+    days = tensors.sessions[tensors.test][5:8]
+    at = tensors.sessions.get_indexer(days)
+    names = [t for i, t in enumerate(tensors.tickers) if tensors.active[at[0] - 20 : at[-1] + 1, i].all()]
+    window = {"rows": names[:1], "columns": names[1:3], "first": days[0], "last": days[-1]}
+    luck = ties_by_chance(simulated, window, draws=200)
+    known = [i for i, t in enumerate(tensors.tickers) if t not in names[:3]]
+    row = tensors.tickers.index(names[0])
+    corr = [correlation_matrix(tensors.returns, t)[row] for t in at]
+    pairs_of_stocks = itertools.combinations([i for i in known if np.isfinite([c[i] for c in corr]).all()], 2)
+    every = [max((c[i] + c[j]) / 2 for c in corr) for i, j in pairs_of_stocks]
+    assert len(luck) == 200 and all(np.isclose(v, every).any() for v in luck)
+    assert np.median(luck) == pytest.approx(np.median(every), abs=0.1)
+
+
 def test_every_stock_has_its_own_place():
     sector = np.array(["A"] * 5 + ["B"] * 4 + ["C"] * 3, dtype=object)
     place = layout(sector, sector == "A")
@@ -170,6 +255,54 @@ def test_the_film_has_a_frame_a_session_and_is_small(simulated, tmp_path):
     again = animate(tmp_path / "again.gif", study, focus, {}, "simulated", "")
     assert again == size and (tmp_path / "again.gif").read_bytes() == (tmp_path / "film.gif").read_bytes()
     assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_a_page_draws_what_the_paper_claims(simulated):
+    event = simulated.events[simulated.events.split == "test"].iloc[3]
+    study = case_study(simulated, event.date, list(event.tickers)[:2], before=10, after=3, presets=())
+    found = tracks(study, study.sessions[:5])
+    value = {"S42.crwd_liq": 0.58, "S42.gme_level": "L1", "S42.gme_n": 3, "S42.fed_corr_before": 0.35}
+    value |= {"S42.fed_corr_after": 0.52}
+    marks = {"crowdstrike": [0.58], "gamestop": [1.0, 3.0], "fed": [0.35, 0.52], "carry": []}
+    for case, levels in marks.items():
+        panel = claim_panel(case, study, found, value)
+        assert [level for _, level in panel.marks] == levels
+        fig = draw_page(study, found, "made up", claim=panel)
+        diamonds = [line for line in fig.axes[2].lines if line.get_marker() == "D"]
+        assert [float(line.get_ydata()[0]) for line in diamonds] == levels
+        plt.close(fig)
+    weights = claim_panel("crowdstrike", study, found, value)
+    own = study.stocks.query("preset == 'intended'")
+    for k, (_, series, _, _) in enumerate(weights.lines):
+        np.testing.assert_array_equal(series, own[own.ticker == study.tickers[0]][f"w{k + 1}"])
+    assert weights.even == 0.25 and "no Japanese bank" in claim_panel("carry", study, found, value).text
+    assert claim_panel("crowdstrike", study, found, {}) is None and claim_panel("svb", study, found, value) is None
+
+
+def test_a_mean_of_seeds_is_drawn_of_enough_of_them():
+    days = pd.bdate_range("2023-03-06", periods=4)
+
+    def drawn(count: int) -> list[float]:
+        tables = [pd.DataFrame({"w1": float(k)}, index=days) for k in range(count)]
+        fig, ax = plt.subplots()
+        band(ax, Axis(days), [Track(t, t, days[1], days[:1]) for t in tables], "w1", "black", "w")
+        found = sorted((line.get_linewidth(), line.get_ydata()[0]) for line in ax.lines)
+        plt.close(fig)
+        return [height for width, height in found if width > 1]
+
+    assert drawn(1) == [0.0] and drawn(2) == [] and drawn(3) == [1.0]
+
+
+def test_news_after_the_close_stand_between_the_sessions():
+    days = pd.bdate_range("2023-03-01", periods=10)
+    share = pd.Series(0.1, index=days)
+    came = pd.DataFrame({"method": ["a"], "sessions_ahead": [2.0], "first": [days[4]]})
+    facts = [{"session": "2023-03-09", "known": "8 March, after the close", "short": "raise"},
+             {"session": "2023-03-09", "known": "9 March, during the session", "short": "run"}]  # fmt: skip
+    fig = draw_timeline(share, came, facts, days[7], share)
+    dots = [float(line.get_xdata()[0]) for line in fig.axes[0].lines if line.get_marker() == "o"]
+    plt.close(fig)
+    assert dots == [5.5, 6.0]  # 8 March is the sixth session, its close half a session on
 
 
 def test_an_axis_without_weekends():

@@ -8,18 +8,22 @@ import pytest
 import torch
 import yaml
 
+from anomaly_routing import case_claims
 from anomaly_routing.case_claims import claims_table, finding, measured, tracks
 from anomaly_routing.case_market import DEFAULT_PRESET, CaseError, baseline_sessions, daily_table, load_case_market
-from anomaly_routing.case_measures import NOTHING, SVB, Track
+from anomaly_routing.case_measures import CRISIS, NOTHING, SVB, Track
 from anomaly_routing.case_network import sector_mass
-from anomaly_routing.case_study import case_study
+from anomaly_routing.case_signatures import liquidity_of_banks
+from anomaly_routing.case_study import case_study, days_of
+from anomaly_routing.case_tables import svb_table
 from anomaly_routing.case_truth import default_cases, focus_of, truth
 from anomaly_routing.claims import load_claims
 from anomaly_routing.first_alarms import alarmed_methods, first_alarms
-from anomaly_routing.ledger.registry import without_decider
+from anomaly_routing.ledger.registry import decider_of, deciders, without_decider
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import judge
+from anomaly_routing.ledger.verdict import Finding, Verdict, judge
 from anomaly_routing.model.training import Data
+from anomaly_routing.paths import MarketPaths
 from tests.conftest import ROOT
 
 CLAIMS = load_claims(ROOT / "paper" / "claims.yaml")
@@ -193,8 +197,28 @@ def test_every_claim_about_the_case_has_the_ledgers_verdict(svb):
     assert verdict[["F3.sequence", "F3.ph2.ps"]].eq("refuted by the paper itself").all()
     trained = [i for i in table.claim if not CLAIMS[i].checkable_without_training and i in SVB]
     assert not verdict[trained].str.startswith("match").any()  # too few seeds for that
+    other = table.set_index("claim")
+    for name in [i for i in table.claim if i not in SVB]:  # what the ledger decides, it decides for one preset
+        assert other["literal"][name] == "" and other["literal: verdict"][name] == "intended only"
     by_hand = np.mean([t.at("w1") for (preset, _), t in tracks(svb, base).items() if preset == "intended"])
     assert ours["intended", "val"]["F3.ps.mar10"].value == pytest.approx(by_hand)
+
+
+def made_up(value: float) -> Finding:
+    return Finding(value, tier="gpu", n_seeds=10, protocol="paper", device="made up")
+
+
+def test_no_preset_prints_the_numbers_of_another(monkeypatch):
+    """A claim of the ledger has a value for `intended` alone; one measured here has each preset's own."""
+    paths = MarketPaths("us100", ROOT)
+    monkeypatch.setattr(case_claims, "decide", lambda *_: (made_up(0.61), Verdict("differs"), ""))
+    ours = {("intended", "val"): {"F3.ps.mar10": made_up(0.39)}, ("literal", "val"): {"F3.ps.mar10": made_up(0.2)}}
+    sentence = {"paragraph": "", "says": "", "why": "", "claims": ["S42.gme_level", "S42.alpha_normal", "F3.ps.mar10"]}
+    table = claims_table([sentence], ours, {}, Sources(paths, ROOT / "paper")).set_index("claim")
+    for name in ("S42.gme_level", "S42.alpha_normal"):
+        assert list(table.loc[name, ["intended", "literal", "literal: verdict"]]) == ["0.61", "", "intended only"]
+    assert list(table.loc["F3.ps.mar10", ["intended", "literal"]]) == ["0.39", "0.2"]
+    assert list(table.loc["F3.ps.mar10", ["intended: verdict", "literal: verdict"]]) == ["match", "differs"]
 
 
 # --- the door --------------------------------------------------------------------------------------------------------
@@ -206,7 +230,14 @@ def test_every_claim_about_the_case_has_the_ledgers_verdict(svb):
             r"2022-02-06 \(Sunday\) is no session .* 2022-02-04 before it and 2022-02-07 after it",
         ),
         ({"date": "2035-01-02"}, r"2035-01-02 is not scored: possible are the sessions 2018-08-29 to 2023-07-26"),
-        ({"date": "soon"}, "'soon' is no date: write it as 2023-07-26"),
+        ({"date": "soon"}, "'soon' is no date in ISO form: write it as 2023-07-26"),
+        ({"date": "10/03/2022"}, "'10/03/2022' is no date in ISO form: write it as 2023-07-26"),
+        ({"date": "2022-02-30"}, "'2022-02-30' is no date: write it as 2023-07-26"),
+        ({"date": None}, "None is no date: write it as 2023-07-26"),
+        ({"date": pd.Timestamp("2022-02-08", tz="America/New_York")}, "has a time zone .* write it as 2023-07-26"),
+        ({"date": pd.Timestamp("2022-02-08 10:30")}, "a time of day, and a session has neither"),
+        ({"span": ["01/02/2022", "2022-03-31"]}, "'01/02/2022' is no date in ISO form: write it as 2022-02-08"),
+        ({"presets": ["intnded"]}, "no preset 'intnded': there are literal, intended"),
         ({"tickers": ["FIN99"]}, "'FIN99' is not among the 32 stocks of simulated; near it: FIN09"),
         ({"tickers": []}, "name at least one ticker"),
         ({"before": 5000}, "possible are at most .* before and .* after"),
@@ -220,6 +251,52 @@ def test_what_cannot_be_studied_is_refused_and_says_what_can(simulated, change, 
     wanted = {"market": simulated, "date": "2022-02-08", "tickers": ["FIN01"], "root": ROOT} | change
     with pytest.raises(CaseError, match=message):
         case_study(wanted.pop("market"), wanted.pop("date"), wanted.pop("tickers"), **wanted)
+
+
+def test_a_baseline_outside_the_span_is_refused(planted):
+    _, study = planted
+    sessions = study.market.tensors.sessions
+    early = sessions[sessions < study.sessions[0]][-3:]
+    with pytest.raises(CaseError, match=r"of the baseline is outside the case: possible are the sessions"):
+        tracks(study, early)
+    for first in ("2022-02-30", "10/03/2022"):
+        with pytest.raises(CaseError, match="is no date"):
+            baseline_sessions(sessions, first, "2022-03-31")
+
+
+def test_the_days_to_draw(planted):
+    _, study = planted
+    chosen = [f"{day:%Y-%m-%d}" for day in study.sessions[[0, 3, 7]]]
+    assert days_of(study, chosen) == [0, 3, 7]
+    assert days_of(study, ["1999-01-04", chosen[1]]) == [3]  # of another case
+    assert days_of(study, []) == days_of(study, ["1999-01-04"]) == [0, 6, 12, 18, 24, 31]
+    sunday = next(day for day in pd.date_range(study.sessions[0], study.sessions[-1]) if day.dayofweek == 6)
+    with pytest.raises(CaseError, match=rf"{sunday:%Y-%m-%d} \(Sunday\) is no session: possible are .* before it and"):
+        days_of(study, [f"{sunday:%Y-%m-%d}"])
+
+
+def test_the_real_market_has_cases_of_its_own():
+    market = market_of("us100")
+    for case in default_cases(market):
+        own = case_study(market, case["date"], case["tickers"], span=case["span"], presets=())
+        found = tracks(own, baseline_sessions(market.tensors.sessions, *case["baseline"]))
+        assert np.isfinite(found["intended", 0].at("MPI")) and focus_of(market, case).sum() == len(case["focus"]) > 0
+
+
+def test_single_stocks_are_told_apart_from_stocks_that_do_not_trade(svb):
+    table = svb_table(svb)
+    assert set(table[table.stocks_kept].seed) == {0} and table[~table.stocks_kept].score_FRC.isna().all()
+    assert table[table.stocks_kept].score_FRC.notna().all()
+
+
+def test_the_liquidity_table_decides_as_the_ledger_does(svb):
+    base = baseline_sessions(svb.market.tensors.sessions, "2023-02-08", "2023-02-17")
+    table = liquidity_of_banks(svb.market.tensors, CRISIS, base).set_index("feature")
+    sources = Sources(svb.market.paths, ROOT / "paper", svb.market.tensors.splits)
+    found = decider_of("F3.not_liquidity", deciders()).compute(CLAIMS["F3.not_liquidity"], sources)
+    assert bool(found.value) == (not table.remarkable.any())
+    assert found.part == pytest.approx(1 - table.remarkable.mean())
+    assert f"{int((table.ours > table.baseline).sum())} of {len(table)} above" in found.note
 
 
 # --- tracks and verdicts ---------------------------------------------------------------------------------------------

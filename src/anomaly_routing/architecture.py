@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,10 +13,14 @@ import torch
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from anomaly_routing.model.network import FIELDS, Network
+from anomaly_routing.model.pressure_index import LEVELS, alert_levels, components, pressure_index
+from anomaly_routing.model.scoring import scores
 from anomaly_routing.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
 
 LANES = {"1 encoder": ("encoder", BLUE), "2 dynamic graph": ("graph", GREEN), "3 experts": ("experts", PURPLE),
          "4 scoring": ("decoders", ORANGE)}  # fmt: skip
+AFTER = {"score": "equation 15, 53", "mpi": "equation 16, 54", "level": "quantiles"}  # without parameters or gradient
+HEIGHT, ROW = 1.3, 1.65  # of a box; from one row to the next
 
 
 def parts_that_run(net: Network, batch: Sequence[torch.Tensor]) -> pd.DataFrame:
@@ -57,40 +62,62 @@ def parts_that_run(net: Network, batch: Sequence[torch.Tensor]) -> pd.DataFrame:
 def dependencies(net: Network, batch: Sequence[torch.Tensor]) -> dict[str, set[str]]:
     """Field of the output -> fields and inputs that it is made from directly.
 
-    A depends on B when autograd finds a path from A back to B; a path through a third field in between is left out
-    (transitive reduction). `rebuilt` is detached by design and has none.
+    A depends on B when a path of autograd leads from A back to B without passing through a third field, so a direct
+    arrow stays beside a longer way. `rebuilt` is detached by design and has none. `active`, a mask, has no gradient.
     """
     x, active, prior, stress = batch
-    inputs = {"x": x.clone().requires_grad_(), "prior": prior.clone().requires_grad_(),
-              "stress": stress.clone().requires_grad_()}  # fmt: skip
+    inputs = {"x": x, "prior": prior, "stress": stress}
+    inputs = {name: tensor.clone().requires_grad_() for name, tensor in inputs.items()}
     with torch.enable_grad():
         out = net(inputs["x"], active, inputs["prior"], inputs["stress"])
-    tensors = inputs | {name: getattr(out, name) for name in FIELDS}
-    reach: dict[str, set[str]] = {}
-    for name in FIELDS:
-        target = tensors[name]
-        if not target.requires_grad:
-            reach[name] = set()
-            continue
-        others = [n for n in tensors if n != name and tensors[n].requires_grad]
-        found = torch.autograd.grad(target.sum(), [tensors[n] for n in others], retain_graph=True, allow_unused=True)
-        reach[name] = {n for n, gradient in zip(others, found, strict=True) if gradient is not None}
-    reach |= {name: set() for name in inputs}
-    return {a: {b for b in reach[a] if not any(b in reach[c] for c in reach[a] if c != b)} for a in FIELDS}
+    made_by = {getattr(out, name).grad_fn: name for name in FIELDS if getattr(out, name).requires_grad}
+    leaves = {id(tensor): name for name, tensor in inputs.items()}
+    needs: dict[str, set[str]] = {name: set() for name in FIELDS}
+    for start, field in made_by.items():
+        waiting, seen = [start], {start}
+        while waiting:
+            for node, _ in waiting.pop().next_functions:
+                if node is None or node in seen:
+                    continue
+                seen.add(node)
+                name = made_by.get(node) or leaves.get(id(getattr(node, "variable", None)))
+                needs[field] |= {name} if name else set()
+                waiting += [] if name else [node]
+    return needs
+
+
+def after_the_network(
+    net: Network, batch: Sequence[torch.Tensor], mu: float = 0.0, sigma: float = 1.0
+) -> tuple[dict[str, tuple[int, ...]], dict[str, set[str]]]:
+    """Shape of score, mpi and level, and what each is made from: the arguments that its function takes.
+
+    mu, sigma : of the validation errors, which leave the shapes as they are.
+    """
+    with torch.no_grad():
+        out = net(*batch)
+    known = {name: getattr(out, name).numpy() for name in FIELDS} | {"active": batch[1].numpy()}
+    known["score"] = scores(known["error"], known["active"], mu, sigma)
+    parts = components(*(known[n] for n in ("score", "active", "routing", "psi")), 0.5, net.config)
+    known["mpi"] = pressure_index(parts, known["routing"].shape[-1])
+    known["level"] = alert_levels(known["mpi"], np.array(LEVELS))
+    takes = {"score": scores, "mpi": components, "level": alert_levels}
+    needs = {name: set(signature(f).parameters) & set(known) - {"active"} for name, f in takes.items()}
+    return {name: known[name].shape for name in takes}, needs
 
 
 def draw_architecture(
-    net: Network, batch: Sequence[torch.Tensor], size: tuple[float, float] = (5.0, 11.0)
+    net: Network, batch: Sequence[torch.Tensor], size: tuple[float, float] = (5.0, 15.0)
 ) -> tuple[plt.Figure, dict[str, tuple[int, ...]]]:
     """Figure 2, four lanes from top to bottom, and the shapes that it shows, by field.
 
-    A box is a named field of the network's output, with its shape and the paper's equations; an arrow says that
-    autograd reaches from one to the other, `from` the same for what comes from another lane; the foot of a lane lists
-    the parts that ran there, with their parameters.
+    A box is a named field of the network's output, with its shape and the paper's equations; an arrow says that it is
+    made from the other directly, `from` the same for what comes from another lane or stands far above. The last three
+    boxes are computed after the network. The foot of a lane lists the parts that ran there, with their parameters.
     """
     with torch.no_grad():
         shapes = net(*batch).shapes()
-    needs, parts = dependencies(net, batch), parts_that_run(net, batch)
+    (late, uses), parts = after_the_network(net, batch), parts_that_run(net, batch)
+    needs, shapes = dependencies(net, batch) | uses, shapes | late
     with plt.rc_context({"figure.constrained_layout.use": False}):
         fig = plt.figure(figsize=size)
     ax = fig.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -99,30 +126,40 @@ def draw_architecture(
               "active": (batch[1], "who trades")}  # fmt: skip
     for k, (name, (tensor, note)) in enumerate(inputs.items()):
         _box(ax, (0.13 + 0.247 * k, 0.0), [name, " x ".join(map(str, tensor.shape)), note], INK, 0.23)
-    y = -0.62
+    y = -0.75
     for lane, (module, colour) in LANES.items():
-        fields, own = [f for f, (m, _, _) in FIELDS.items() if m == lane], parts[parts.module == module]
-        boxes, top, y = {}, y, y - 1.02
-        for row in _rows(fields, needs):
-            for k, f in enumerate(row):
-                boxes[f] = (0.5 + (k - (len(row) - 1) / 2) * 0.325, y)
-                outside = [s for s in sorted(needs[f]) if s not in fields]
-                lines = [f, " x ".join(map(str, shapes[f])), f"equation {FIELDS[f][1]}"]
-                _box(ax, boxes[f], lines + ([f"from {', '.join(outside)}"] if outside else []), colour, 0.30)
-            y -= 1.2
-        for target in fields:
-            for source in sorted(needs[target] & set(fields)):
-                _arrow(ax, boxes[source], boxes[target])
+        own = parts[parts.module == module]
+        fields = [f for f, (m, _, _) in FIELDS.items() if m == lane] + (list(AFTER) if lane == list(LANES)[-1] else [])
+        top, y = y, y - 1.15
+        boxes = _boxes(_rows(fields, needs), y)
+        arrows = {(s, f) for f in fields for s in needs[f] & set(fields) if boxes[s][1] - boxes[f][1] < 1.1 * ROW}
+        for f, place in boxes.items():
+            note = AFTER[f] if f in AFTER else f"equation {FIELDS[f][1]}"
+            lines = [f, " x ".join(map(str, shapes[f])), note]
+            elsewhere = [s for s in sorted(needs[f]) if (s, f) not in arrows]
+            _box(ax, place, lines + ([f"from {', '.join(elsewhere)}"] if elsewhere else []), colour, 0.31)
+        for source, target in sorted(arrows):
+            _arrow(ax, boxes[source], boxes[target])
+        y = min(at for _, at in boxes.values()) - HEIGHT / 2 - 0.12
         text = _listing(own)
-        ax.text(0.03, y + 0.64, text, fontsize=6.8, va="top", color=INK, linespacing=1.2)
-        bottom = y + 0.52 - 0.22 * (text.count("\n") + 1)
+        ax.text(0.03, y, text, fontsize=6.8, va="top", color=INK, linespacing=1.2)
+        bottom = y - 0.12 - 0.24 * (text.count("\n") + 1)
         ax.add_patch(FancyBboxPatch((0.012, bottom), 0.976, top - bottom, boxstyle="round,pad=0,rounding_size=0.012",
                                     fc=colour, ec=colour, alpha=0.1, lw=0.8, zorder=0, mutation_aspect=14))  # fmt: skip
         title = f"Module {lane}: {int(own.parameters.sum()):,} parameters"
         ax.text(0.03, top - 0.1, title, fontsize=9.5, weight="bold", va="top", color=colour)
         y = bottom - 0.12
-    ax.set(xlim=(0, 1), ylim=(y, 0.55))
+    ax.set(xlim=(0, 1), ylim=(y, 0.72))
     return fig, shapes
+
+
+def _boxes(rows: list[list[str]], top: float) -> dict[str, tuple[float, float]]:
+    """Middle of every box, rows centred, the first one at `top`."""
+    return {
+        name: (0.5 + (k - (len(row) - 1) / 2) * 0.325, top - ROW * r)
+        for r, row in enumerate(rows)
+        for k, name in enumerate(row)
+    }
 
 
 def _rows(fields: list[str], needs: dict[str, set[str]]) -> list[list[str]]:
@@ -142,27 +179,23 @@ def _rows(fields: list[str], needs: dict[str, set[str]]) -> list[list[str]]:
 
 def _box(ax: plt.Axes, at: tuple[float, float], lines: list[str], colour: str, width: float) -> None:
     """A rounded box with a name, a shape and notes."""
-    ax.add_patch(FancyBboxPatch((at[0] - width / 2, at[1] - 0.46), width, 0.92, fc="white", ec=colour, lw=1.1,
+    ax.add_patch(FancyBboxPatch((at[0] - width / 2, at[1] - HEIGHT / 2), width, HEIGHT, fc="white", ec=colour, lw=1.1,
                                 boxstyle="round,pad=0,rounding_size=0.012", zorder=3, mutation_aspect=14))  # fmt: skip
-    for k, line in enumerate(lines):
-        size, weight, colour = ((8.2, "bold", INK), (7.2, "normal", INK), (6.2, "normal", GREY), (6.2, "normal", INK))[
-            k
-        ]
-        y = at[1] + (0.5 * (len(lines) - 1) - k) * 0.22
+    looks = ((8.2, "bold", INK), (7.2, "normal", INK), (6.2, "normal", GREY), (5.8, "normal", INK))
+    for k, (line, (size, weight, colour)) in enumerate(zip(lines, looks, strict=False)):
+        y = at[1] + (0.5 * (len(lines) - 1) - k) * 0.25
         ax.text(at[0], y, line, fontsize=size, weight=weight, color=colour, ha="center", va="center", zorder=4)
 
 
 def _arrow(ax: plt.Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """From the foot of one box to the head of another, bent around what lies between."""
-    if abs(start[1] - end[1]) < 0.1:  # side by side
-        side = 0.15 * np.sign(end[0] - start[0])
-        a, b, bend = (start[0] + side, start[1]), (end[0] - side, end[1]), 0.0
+    """From the foot of one box to the head of another below it, or from side to side."""
+    if abs(start[1] - end[1]) < 0.1:
+        side = 0.155 * np.sign(end[0] - start[0])
+        a, b = (start[0] + side, start[1]), (end[0] - side, end[1])
     else:
-        far = start[1] - end[1] > 1.5
-        shift = 0.08 if far else 0.0
-        a, b, bend = (start[0] + shift, start[1] - 0.46), (end[0] + shift, end[1] + 0.46), -0.55 if far else 0.0
+        a, b = (start[0], start[1] - HEIGHT / 2), (end[0], end[1] + HEIGHT / 2)
     ax.add_patch(FancyArrowPatch(a, b, arrowstyle="-|>", mutation_scale=8, lw=0.8, color=INK, alpha=0.7, zorder=2,
-                                 shrinkA=0, shrinkB=1, connectionstyle=f"arc3,rad={bend}"))  # fmt: skip
+                                 shrinkA=0, shrinkB=1))  # fmt: skip
 
 
 def _listing(own: pd.DataFrame, width: int = 88) -> str:

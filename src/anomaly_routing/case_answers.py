@@ -15,6 +15,7 @@ from anomaly_routing.ledger.answers import answers_table
 from anomaly_routing.ledger.verdict import Finding
 from anomaly_routing.model.config import HORIZONS
 from anomaly_routing.model.training import Data, TrainingConfig, evaluate
+from anomaly_routing.network_map import outside_mass
 
 
 def concentration(weights: np.ndarray, active: np.ndarray, rows: np.ndarray) -> float:
@@ -45,14 +46,23 @@ def reading_of_attention(
     return float(np.nanmean(np.array(by_day)[late])), float(np.nanmean(np.array(by_day)[calm]))
 
 
-def horizon_errors(market: CaseMarket, preset: str = DEFAULT_PRESET) -> pd.DataFrame:
-    """Mean error of the active stocks at each horizon (columns 1, 3, 5), validation and test sessions."""
+def horizon_errors(
+    market: CaseMarket, preset: str = DEFAULT_PRESET, focus: np.ndarray | None = None
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Mean error of the active stocks at each horizon (columns 1, 3, 5); what the focus group draws from outside.
+
+    Both by session, validation and test sessions, of one pass over them. focus : bool [N], the banks when left out.
+    """
     tensors, net = market.tensors, market.network(preset)
-    rows, means = np.flatnonzero(tensors.val | tensors.test), []
+    focus = tensors.is_bank.astype(bool) if focus is None else focus
+    rows, means, drawn = np.flatnonzero(tensors.val | tensors.test), [], []
     with torch.no_grad():
         for batch, out in evaluate(net, Data(tensors, net.config, torch.device("cpu")), rows, TrainingConfig()):
             means.append((out.horizon_error.sum(1) / batch.active.sum(1, keepdim=True)).numpy())
-    return pd.DataFrame(np.concatenate(means).astype(float), tensors.sessions[rows], list(HORIZONS))
+            drawn.append(outside_mass(out.learned.numpy(), focus, batch.active.numpy()))
+    sessions = tensors.sessions[rows]
+    errors = pd.DataFrame(np.concatenate(means).astype(float), sessions, list(HORIZONS))
+    return errors, pd.Series(np.concatenate(drawn), sessions)
 
 
 def hits_by_horizon(errors: pd.DataFrame, market: CaseMarket) -> dict[int, set[str]]:
@@ -95,9 +105,12 @@ def case_answers(
         "S3.xmodal_reading": Finding(round(late - calm, 6), "direction", note=note, **how),
         "S3.h1_h5": Finding(holds, "holds", part=part, protocol="paper", note=alone, **how),
     }
-    return answers_table({**judged, **more})
+    known = {name: found for name, found in judged.items() if found.value is not None}
+    return answers_table({**known, **more})
 
 
 def strongest_tie(correlation: float) -> Finding:
-    """GameStop's largest correlation with a biotechnology stock, on which no seed and no training has a say."""
-    return Finding(correlation, note="over the month; no run keeps the edge without the prior (A37)")
+    """GameStop's mean correlation with four biotechnology stocks, on the session of the month on which it is largest.
+
+    No seed and no training has a say in it."""
+    return Finding(correlation, note="largest mean over the month; no run keeps the edge without the prior (A37)")

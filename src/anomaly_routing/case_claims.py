@@ -7,24 +7,28 @@ claim is decided by the ledger's own computation. So there is one value and one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from anomaly_routing.case_market import daily_table
-from anomaly_routing.case_measures import DEFAULT_PRESET, PHASES, Track
+from anomaly_routing.case_measures import DEFAULT_PRESET, OF_STOCKS, PHASES, Track
 from anomaly_routing.case_study import CaseStudy
+from anomaly_routing.case_words import reasons
 from anomaly_routing.claims import Claim
 from anomaly_routing.ledger.build import decide, shown
 from anomaly_routing.ledger.intervals import over_seeds
-from anomaly_routing.ledger.registry import decider_of, deciders
+from anomaly_routing.ledger.registry import Decider, decider_of, deciders
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import Finding, judge, middle
+from anomaly_routing.ledger.verdict import NOT_TESTABLE, Finding, judge, middle
 from anomaly_routing.model.config import PRESETS
 
 STAGE = "case_studies"
 UPSTREAM = ("", "data", "features", "model", STAGE)  # stages whose claims can be decided when this one runs
+OURS = "in our runs"  # column: what parts the two numbers, computed; `why they differ` is of the text alone
+INTENDED_ONLY = "intended only"  # said of a preset for which neither this stage nor the ledger computes the claim
 
 
 def tracks(
@@ -46,8 +50,9 @@ def tracks(
             kept = pd.DataFrame(row.run.score, row.run.score_sessions).reindex(inside.index)
             inside["focus"], inside["others"] = kept.loc[:, focus].mean(axis=1), kept.loc[:, ~focus].mean(axis=1)
         found[row.preset, row.seed] = Track(
-            inside, own, study.date, baseline, study if first else None, row.preset, row.run.info[f"theta_s_{rule}"]
-        )
+            inside, own, study.date, baseline, study if first else None, row.preset,
+            row.run.info[f"theta_s_{rule}"], row.run.info["theta_s_tail"],
+        )  # fmt: skip
     return found
 
 
@@ -88,12 +93,15 @@ def measured(
     claims: Mapping[str, Claim],
     runs: pd.DataFrame,
 ) -> dict[str, Finding]:
-    """Claim -> finding over the seeds of a preset. found : of `tracks`. runs : `CaseMarket.runs`."""
+    """Claim -> finding over the seeds of a preset, without a value where no seed has one. found : of `tracks`.
+    runs : `CaseMarket.runs`."""
     own = {seed: track for (name, seed), track in found.items() if name == preset}
     rows = runs[(runs["preset"] == preset) & runs["seed"].isin(own)]
+    values = {name: [f(t) for t in own.values()] for name, f in measures.items()}
+    why = reasons(values, list(own), claims)
     how = {column: "/".join(sorted(set(rows[column]))) for column in ("tier", "device")}
-    answers = {name: finding(claims[name], [f(t) for t in own.values()], **how) for name, f in measures.items()}
-    return {name: answer for name, answer in answers.items() if answer is not None}
+    answers = {name: finding(claims[name], own_values, **how) for name, own_values in values.items()}
+    return {name: replace(f or Finding(None), beside={OURS: why[name]}) for name, f in answers.items()}
 
 
 def claims_table(
@@ -105,7 +113,8 @@ def claims_table(
     """One row a claim of some sentences, in the paper's order: sentence, number, ours by preset, verdict, why.
 
     ours : (preset, stop rule) -> claim -> finding, of `measured`. The verdict is read off `val` (protocol `paper`);
-    ours under `tail` (`matched`) stands beside it. given : findings that this stage made otherwise, for every preset.
+    ours under `tail` (`matched`) stands beside it. given : findings that this stage made otherwise. What the ledger
+    decides it decides for the default preset alone, so another preset has a value where it was measured here.
     """
     known, rows = deciders(), []
     for sentence in sentences:
@@ -113,16 +122,16 @@ def claims_table(
             claim, decider = sources.claims[name], decider_of(name, known)
             row = {"paragraph": sentence["paragraph"], "the paper says": sentence["says"], "claim": name}
             row |= {"quantity": claim.quantity, "paper": shown(claim.value), "unit": claim.unit}
+            row["trained"] = not claim.checkable_without_training
             for preset in PRESETS:
-                own = ours.get((preset, "val"), {}).get(name, given.get(name))
-                if decider.stage not in UPSTREAM:
-                    verdict = f"left to stage {decider.stage}"
-                elif decider.stage == STAGE:
-                    verdict = str(judge(claim, own, sources.rules)) if own else "not run"
-                else:
-                    decision, given_verdict, _ = decide(claim, decider, sources)
-                    own, verdict = decision or own, str(given_verdict)
+                own, verdict = ours.get((preset, "val"), {}).get(name), INTENDED_ONLY
+                if preset == DEFAULT_PRESET:
+                    own, verdict = _of_the_ledger(claim, decider, own or given.get(name), sources)
+                elif own or name in ours.get((DEFAULT_PRESET, "val"), {}):
+                    verdict = _judged(claim, own, sources)
                 matched = ours.get((preset, "tail"), {}).get(name)
+                if preset == DEFAULT_PRESET:
+                    row[OURS] = _in_our_runs(name, own)
                 row |= {
                     preset: _told(own),
                     f"{preset}: by seed": own.note.removeprefix("by seed: ") if own and "by seed" in own.note else "",
@@ -132,6 +141,30 @@ def claims_table(
                 }
             rows.append(row | {"why they differ": sentence["why"], "audit": ", ".join(claim.audit)})
     return pd.DataFrame(rows)
+
+
+def _in_our_runs(name: str, own: Finding | None) -> str:
+    """What parts ours from the paper's, read off our own runs; of the ledger's checks, what they found."""
+    if own is None:
+        return ""
+    parts = [own.beside.get(OURS, "") or ("" if "by seed" in own.note else own.note)]
+    return "; ".join([*filter(None, parts), *(["first seed, stop rule tail"] if name in OF_STOCKS else [])])
+
+
+def _of_the_ledger(claim: Claim, decider: Decider, own: Finding | None, sources: Sources) -> tuple[Finding | None, str]:
+    """Value and verdict of a claim as the ledger has them. own : what this stage found."""
+    if decider.stage not in UPSTREAM:
+        return own, f"left to stage {decider.stage}"
+    if decider.stage == STAGE:
+        return own, _judged(claim, own, sources)
+    decision, verdict, _ = decide(claim, decider, sources)
+    return decision or own, str(verdict)
+
+
+def _judged(claim: Claim, own: Finding | None, sources: Sources) -> str:
+    if own is None:
+        return "not run"
+    return NOT_TESTABLE if own.value is None else str(judge(claim, own, sources.rules))
 
 
 def reading(table: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +177,7 @@ def reading(table: pd.DataFrame) -> pd.DataFrame:
     out.loc[again, ["paragraph", "the paper says", "why they differ"]] = ""
     columns = ["paragraph", "the paper says", "quantity", "paper", "unit"]
     columns += [f"{preset}{part}" for preset in ("intended", "literal") for part in ("", ": verdict")]
-    return out[[*columns, f"{DEFAULT_PRESET}: matched", "why they differ", "audit"]]
+    return out[[*columns, f"{DEFAULT_PRESET}: matched", OURS, "why they differ", "audit"]]
 
 
 def _told(own: Finding | None) -> str:
@@ -156,21 +189,44 @@ def _told(own: Finding | None) -> str:
     return shown(own.value)
 
 
-def figure3_marks(value: dict[str, Any], baseline: list[str]) -> dict[str, list[tuple[str, str, float]]]:
-    """The paper's numbers on Figure 3: panel -> (first day, last day, value), at the sessions that it names.
+class Mark(NamedTuple):
+    """A number of the paper on Figure 3, from one session to another; `top` makes it a range. implied : by two others
+    that are printed. joined : part of the path that the paper tells."""
 
-    value : claim -> number. The banks' baseline is implied by their peak and its rise; their peak has no date in the
-    paper and stands on 13 March, the first session after both closures.
+    first: str
+    last: str
+    value: float
+    top: float | None = None
+    implied: bool = False
+    joined: bool = True
+
+
+def figure3_marks(value: dict[str, Any], baseline: list[str]) -> dict[str, list[Mark]]:
+    """The paper's numbers on Figure 3 by panel, at the sessions that it names.
+
+    value : claim -> number. The banks' baseline is implied by their peak and its rise, that of contagion by its level
+    and its rise; the banks' peak has no date in the paper and stands on 13 March, the first session after both
+    closures. The second phase has one session, for which the text prints two weights (A31): the second one is no part
+    of the path.
     """
     whole, day, week, peak = tuple(baseline), ("2023-03-10",) * 2, ("2023-03-17",) * 2, ("2023-03-13",) * 2
-    steps = (("baseline", whole), ("mar10", day), ("mar17", week))
-    implied = {k: value[f"F3.{k}.peak"] / (1 + value[f"F3.{k}.rel"] / 100) for k in ("bank", "nonbank")}
+
+    def before(level: str, rise: str) -> Mark:
+        return Mark(*whole, value[level] / (1 + value[rise] / 100), implied=True)
+
     return {
-        "a": [(*whole, value["F3.mpi.baseline"]), (*day, value["F3.mpi.event_day"])],
-        "focus": [(*whole, implied["bank"]), (*peak, value["F3.bank.peak"])],
-        "others": [(*whole, implied["nonbank"]), (*peak, value["F3.nonbank.peak"])],
-        "w1": [*((*span, value[f"F3.ps.{name}"]) for name, span in steps), (*PHASES[0], value["F3.ph1.ps"])],
-        "w2": [(*week, value["F3.liq.level"])],
-        "w3": [("2023-03-10", "2023-03-17", value["F3.sc.level"])],
-        "w4": [(*week, value["F3.mom.level"])],
+        "a": [Mark(*whole, value["F3.mpi.baseline"]), Mark(*day, value["F3.mpi.event_day"])],
+        "focus": [before("F3.bank.peak", "F3.bank.rel"), Mark(*peak, value["F3.bank.peak"])],
+        "others": [before("F3.nonbank.peak", "F3.nonbank.rel"), Mark(*peak, value["F3.nonbank.peak"])],
+        "w1": [
+            Mark(*whole, value["F3.ps.baseline"]),
+            Mark(*PHASES[0], value["F3.ph1.ps"]),
+            Mark(*day, value["F3.ps.mar10"]),
+            Mark(*day, value["F3.ph2.ps"], joined=False),
+            Mark(*PHASES[2], *value["F3.ph3.ps"], joined=False),
+            Mark(*week, value["F3.ps.mar17"]),
+        ],
+        "w2": [Mark(*week, value["F3.liq.level"])],
+        "w3": [before("F3.sc.level", "F3.sc.rel"), Mark("2023-03-10", "2023-03-17", value["F3.sc.level"])],
+        "w4": [Mark(*week, value["F3.mom.level"])],
     }

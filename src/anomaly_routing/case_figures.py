@@ -16,16 +16,20 @@ from anomaly_routing.case_market import EXPERTS
 from anomaly_routing.case_measures import Track
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.files import replacing
-from anomaly_routing.model.pressure_index import alert_cuts
-from anomaly_routing.plots import BLUE, CHANCE, GREEN, GREY, GROUP_COLOURS, INK, ORANGE, PAPER, PURPLE, SKY, in_palette
+from anomaly_routing.model.pressure_index import SCORE_QUANTILE, alert_cuts
+from anomaly_routing.plots import BLUE, CHANCE, GREEN, GREY, GROUP_COLOURS, INK, ORANGE, PURPLE, RED, SKY, in_palette
 
 DPI = 90  # of a picture in the notebook
+MAP_DPI = 200  # of what is raster within a vector picture
+PAPER = "#000000"  # here: red is the colour of an expert
+ENOUGH = 3  # seeds of which a mean is drawn; fewer are drawn one by one
 WIDTH = 5.4  # inches: full width of a column in print, 70% of it on a phone
 SCORE_COLOURS = "cividis_r"  # perceptually even, the same for the colour-blind
 COLOURS = {"intended": BLUE, "literal": ORANGE}
 EXPERT_COLOURS = tuple(GROUP_COLOURS.values())
 STOCK_MARKS = ("o", "s", "^", "D", "v", "P")
-STOCK_COLOURS = (INK, PURPLE, GREEN, ORANGE, SKY, GREY)
+STOCK_COLOURS = (RED, BLUE, ORANGE, SKY, GREY, INK)
+AFTER_CLOSE = "after the close"  # as the list of public facts says it
 COMPONENTS = {"c1": "c1 breadth", "c2": "c2 intensity", "c3": "c3 dispersion", "c4": "c4 consensus", "c5": "c5 stress",
               "MPI": "MPI"}  # fmt: skip
 
@@ -41,7 +45,7 @@ def present(fig: plt.Figure, base: Path | None = None, vector: bool = False) -> 
         fig.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
         if base is not None and vector:
             with replacing(base.with_suffix(".svg")) as partial:
-                fig.savefig(partial, format="svg", dpi=DPI, metadata={"Date": None}, bbox_inches="tight")
+                fig.savefig(partial, format="svg", dpi=MAP_DPI, metadata={"Date": None}, bbox_inches="tight")
     small = in_palette(buffer.getvalue())
     if base is not None:
         with replacing(base.with_suffix(".png")) as partial:
@@ -70,13 +74,14 @@ class Axis:
 
 
 def band(ax: plt.Axes, axis: Axis, tracks: Sequence[Track], column: str, colour: str, label: str | None = None) -> None:
-    """Mean over the seeds as a line, lowest to highest as a band, every seed as a thin line."""
+    """Lowest to highest seed as a band, every seed as a thin line, and the mean of `ENOUGH` seeds or of one."""
     table = pd.DataFrame({k: t.daily[column].reindex(axis.sessions) for k, t in enumerate(tracks)})
     x = np.arange(len(axis.sessions))
     ax.fill_between(x, table.min(1), table.max(1), color=colour, alpha=0.22, lw=0)
     for k in table if table.shape[1] > 1 else ():
         ax.plot(x, table[k], color=colour, lw=0.5, alpha=0.7)
-    ax.plot(x, table.mean(1), color=colour, lw=1.7, label=label)
+    few = 1 < table.shape[1] < ENOUGH
+    ax.plot(x, table[0] if few else table.mean(1), color=colour, lw=0.5 if few else 1.7, label=label)
 
 
 def by_preset(found: dict[tuple[str, int], Track]) -> dict[str, list[Track]]:
@@ -111,12 +116,13 @@ def draw_figure3(
     study: CaseStudy,
     found: dict[tuple[str, int], Track],
     focus_name: str,
-    marks: dict[str, list[tuple[str, str, float]]] | None = None,
+    marks: dict[str, list[Any]] | None = None,
     event: str = "",
 ) -> plt.Figure:
     """Figure 3 redone: (a) pressure index, (b) focus group and the rest, (c) the four routing weights.
 
-    marks : panel (`a`, `focus`, `others`, `w1` .. `w4`) -> (first day, last day, value) of the paper; none elsewhere.
+    marks : panel (`a`, `focus`, `others`, `w1` .. `w4`) -> the paper's numbers (`case_claims.Mark`); none elsewhere.
+    Filled: printed; hollow: implied by two printed numbers; a line joins those of one path.
     """
     axis, marks = Axis(study.sessions), marks or {}
     fig = plt.figure(figsize=(WIDTH, 9.0))
@@ -146,23 +152,40 @@ def draw_figure3(
         ax.set_ylabel("mean weight" if k % 2 == 0 else "")
     panels = {"a": a, "focus": b, "others": b} | {f"w{k + 1}": ax for k, ax in enumerate(weights)}
     for panel, own in marks.items():
-        for first, last, value in own:
-            left, right = axis.at(first) - 0.4, axis.at(last) + 0.4
-            panels[panel].hlines(value, left, right, color=PAPER, lw=2.0, zorder=4)
-            panels[panel].plot((left + right) / 2, value, "D", color=PAPER, ms=4.5, zorder=5)
+        _paper_marks(panels[panel], axis, own, colours.get(panel, PAPER))
     if marks:
-        a.plot([], [], "D-", color=PAPER, ms=4.5, label="the paper")
+        a.plot([], [], "D-", color=PAPER, ms=4.5, lw=0.8, label="the paper")
+        a.plot([], [], "D", color=PAPER, mfc="white", ms=4.5, label="implied by it")
     for ax in (a, b, *weights):
         event_line(ax, axis, study.date, event if ax is a else None)
         axis.label(ax, None if ax in (a, b) else max(1, len(axis.sessions) // 3))
-    a.set_ylim(top=a.get_ylim()[1] + 0.2 * np.diff(a.get_ylim())[0])
-    a.legend(loc="upper left", fontsize=8, ncols=3)
+    for ax in weights[2:]:
+        ax.set_xlabel("session", fontsize=8.5)
+    a.set_ylim(top=a.get_ylim()[1] + 0.3 * np.diff(a.get_ylim())[0])
+    a.legend(loc="upper left", fontsize=8, ncols=2)
     b.legend(loc="upper left", fontsize=7.5, ncols=2)
     return fig
 
 
+def _paper_marks(ax: plt.Axes, axis: Axis, marks: Sequence[Any], colour: str) -> None:
+    """The paper's numbers on one panel: a diamond on a bar as long as its sessions, a box where it is a range."""
+    path = [((axis.at(m.first) + axis.at(m.last)) / 2, m.value) for m in marks if m.joined]
+    ax.plot(*zip(*path, strict=True), color=colour, lw=0.8, zorder=3)
+    for mark in marks:
+        left, right = axis.at(mark.first) - 0.4, axis.at(mark.last) + 0.4
+        if mark.top is not None:
+            ax.fill_between([left, right], mark.value, mark.top, color=colour, alpha=0.35, lw=0, zorder=3)
+            continue
+        ax.hlines(mark.value, left, right, color=colour, lw=1.6, ls=":" if mark.implied else "-", zorder=4)
+        ax.plot((left + right) / 2, mark.value, "D", color=colour, mfc="white" if mark.implied else colour, ms=4.5,
+                mec=colour if mark.implied else "white", mew=0.9, zorder=5)  # fmt: skip
+
+
 def draw_components(study: CaseStudy, found: dict[tuple[str, int], Track], event: str = "") -> plt.Figure:
-    """The pressure index and its five components, one small panel each."""
+    """The pressure index and its five components, one small panel each.
+
+    Dashed: what chance gives of breadth (the share above a 95% quantile), the alert cuts of the index.
+    """
     axis = Axis(study.sessions)
     fig, axes = plt.subplots(3, 2, figsize=(WIDTH, 5.6), sharex=True)
     for ax, (column, text) in zip(axes.flat, COMPONENTS.items(), strict=True):
@@ -171,48 +194,13 @@ def draw_components(study: CaseStudy, found: dict[tuple[str, int], Track], event
         ax.set(ylim=(-0.03, 1.03), title=text)
         event_line(ax, axis, study.date, event if column == "c1" else None)
         axis.label(ax, max(1, len(axis.sessions) // 4))
+    axes[0, 0].axhline(1 - SCORE_QUANTILE, color=CHANCE, lw=0.8, ls="--", zorder=0)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("0 to 1", fontsize=8.5)
+    for ax in axes[-1]:
+        ax.set_xlabel("session", fontsize=8.5)
     level_lines(axes.flat[-1], study, named=False)
     axes.flat[0].legend(fontsize=7.5, loc="center left")
-    return fig
-
-
-def draw_page(study: CaseStudy, found: dict[tuple[str, int], Track], title: str, event: str = "") -> plt.Figure:
-    """One page for any case: the market (mean score, pressure index), its stocks, what their errors are made of.
-
-    The last panel splits the error E of each stock on its highest session among the experts' parts and e_rec.
-    """
-    axis = Axis(study.sessions)
-    fig, axes = plt.subplots(3, 1, figsize=(WIDTH, 7.4), height_ratios=(1, 1.15, 0.35 + 0.22 * len(study.tickers)))
-    for preset, tracks in by_preset(found).items():
-        band(axes[0], axis, tracks, "S", COLOURS[preset], f"mean score, {preset}")
-    band(axes[0], axis, by_preset(found)["intended"], "MPI", GREEN, "MPI, intended")
-    axes[0].set(ylim=(0, 1), ylabel="0 to 1", title=title)
-    axes[0].legend(fontsize=7.5, ncols=2, loc="lower left")
-    x = np.arange(len(axis.sessions))
-    for k, ticker in enumerate(study.tickers):
-        score = study.stocks.query("preset == 'intended' and ticker == @ticker").set_index("session")["score"]
-        axes[1].plot(x, score.reindex(axis.sessions), marker=STOCK_MARKS[k % 6], ms=3, lw=1, label=ticker,
-                     color=STOCK_COLOURS[k % 6])  # fmt: skip
-    axes[1].axhline(found["intended", study.market.seeds("intended")[0]].theta_s, color=CHANCE, lw=0.8, ls="--")
-    axes[1].set(ylim=(0, 1.04), ylabel="score s")
-    axes[1].legend(fontsize=7, ncols=min(5, len(study.tickers)), loc="lower left")
-    for ax in axes[:2]:
-        event_line(ax, axis, study.date, event if ax is axes[0] else None)
-        axis.label(ax)
-    shares = study.drivers.groupby(["ticker", "expert"])[["expert_share", "window_share"]].sum()
-    left = np.zeros(len(study.tickers))
-    for part, alpha in (("expert_share", 1.0), ("window_share", 0.4)):
-        for name, colour in zip(EXPERTS, EXPERT_COLOURS, strict=True):
-            value = shares[part].xs(name, level="expert").reindex(study.tickers).to_numpy()
-            label = name if alpha == 1 else None
-            axes[2].barh(study.tickers[::-1], value[::-1], left=left[::-1], color=colour, alpha=alpha, height=0.65,
-                         label=label, lw=0)  # fmt: skip
-            left = left + value
-    axes[2].set(xlim=(0, 1), xlabel="share of E: full colour by the experts, pale by the last five sessions")
-    axes[2].xaxis.label.set_fontsize(8.5)
-    axes[2].legend(
-        fontsize=7.2, ncols=4, loc="lower center", bbox_to_anchor=(0.46, 0.98), columnspacing=0.9, handlelength=1.2
-    )
     return fig
 
 
@@ -236,7 +224,8 @@ def draw_timeline(
                      fontsize=7.5, color=GREY)  # fmt: skip
     top = max(100 * float(share.max()), 20.0)
     for k, fact in enumerate(f for f in facts if pd.Timestamp(f["session"]) in share.index):
-        place = axis.at(fact["session"])
+        late = AFTER_CLOSE in str(fact["known"])  # it is known half a session before it can be priced
+        place = axis.at(fact["session"]) - 0.5 * late
         y = top * (1.12 + 0.13 * k)
         axes[0].plot([place, place], [0, y], color=PAPER, lw=0.6, ls=":")
         axes[0].annotate(fact["short"], (place, y), xytext=(-3, 0), textcoords="offset points", fontsize=7.5,
@@ -251,8 +240,10 @@ def draw_timeline(
         axes[1].plot([axis.at(d) for d in days], [y] * len(days), "o", color=BLUE, ms=5, alpha=0.7)
     axes[1].set_yticks(range(len(rows)), rows.index, fontsize=7.5)
     axes[1].set(ylim=(-0.7, max(len(rows), 1) - 0.3), title=f"first alarm in the sessions before {date:%-d %B}")
+    axes[0].plot([axis.at(date)] * 2, [0, top], color=INK, lw=0.8, ls=":")  # below the facts, not through them
+    axes[1].axvline(axis.at(date), color=INK, lw=0.8, ls=":")
+    axes[1].set_xlabel("session")
     for ax in axes:
-        ax.axvline(axis.at(date), color=INK, lw=0.8, ls=":")
         axis.label(ax)
     return fig
 
@@ -260,14 +251,15 @@ def draw_timeline(
 def draw_fusion(
     study: CaseStudy, found: dict[tuple[str, int], Track], marks: dict[str, list[tuple[float, str]]]
 ) -> plt.Figure:
-    """alpha and psi over the whole run (left) and in the case (right); the paper's values as dashed lines."""
+    """alpha and psi over the whole run (left) and in the case (right); the paper's values as black dashed lines, in
+    grey an even fusion of prior and learned graph."""
     axis = Axis(study.sessions)
     fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 4.6), sharey="row", width_ratios=(1.5, 1))
     for row, (column, limits) in enumerate((("alpha", (0.15, 0.85)), ("psi", (0, 1)))):
         for preset, tracks in by_preset(found).items():
             whole = pd.DataFrame({k: t.whole[column] for k, t in enumerate(tracks)}).dropna()
             for k in whole:
-                axes[row, 0].plot(whole.index, whole[k], color=COLOURS[preset], lw=0.5, alpha=0.8)
+                axes[row, 0].plot(whole.index, whole[k], color=COLOURS[preset], lw=0.5, alpha=0.8, rasterized=True)
             band(axes[row, 1], axis, tracks, column, COLOURS[preset], preset)
         for value, text in marks.get(column, []):
             for ax in axes[row]:
@@ -275,12 +267,17 @@ def draw_fusion(
             place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 7.5, "color": PAPER}
             box = {"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.85}
             axes[row, 0].annotate(text, (0.02, value), bbox=box, **place)
+        if column == "alpha":
+            for ax in axes[row]:
+                ax.axhline(0.5, color=CHANCE, lw=0.8, ls="--", zorder=0)
         axes[row, 0].set(ylabel=column, ylim=limits)
         axis.label(axes[row, 1], max(1, len(axis.sessions) // 3))
         event_line(axes[row, 1], axis, study.date)
         axes[row, 0].xaxis.set_major_locator(plt.matplotlib.dates.YearLocator())
         axes[row, 0].xaxis.set_major_formatter(plt.matplotlib.dates.DateFormatter("%Y"))
         axes[row, 0].tick_params(axis="x", labelsize=8)
+    for ax, text in zip(axes[-1], ("year", "session"), strict=True):
+        ax.set_xlabel(text, fontsize=8.5)
     axes[0, 1].legend(fontsize=8, loc="upper left")
     return fig
 
@@ -288,7 +285,7 @@ def draw_fusion(
 def draw_drivers(study: CaseStudy, top: int = 6) -> plt.Figure:
     """For each stock, the features with the largest shares of its error on its highest session, coloured by category.
 
-    Full colour: through the expert; pale: through the reconstruction of the last five sessions.
+    Full colour: through the expert; pale: through the reconstruction of the last five sessions. Dashed: an even share.
     """
     fig, axes = plt.subplots(
         len(study.tickers), 1, figsize=(WIDTH, 0.7 + 1.35 * len(study.tickers)), sharex=True, squeeze=False
@@ -300,6 +297,7 @@ def draw_drivers(study: CaseStudy, top: int = 6) -> plt.Figure:
         ax.barh(own["feature"], 100 * own["expert_share"], color=colour, height=0.7)
         ax.barh(own["feature"], 100 * own["window_share"], left=100 * own["expert_share"], color=colour, alpha=0.4,
                 height=0.7)  # fmt: skip
+        ax.axvline(100 / len(study.market.tensors.features), color=CHANCE, lw=0.8, ls="--")
         ax.set_title(f"{ticker}, {own['session'].iloc[0]:%-d %B %Y}", fontsize=9.5)
         ax.tick_params(axis="y", labelsize=8)
     axes[-1, 0].set_xlabel("share of the error E, %")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.case_measures import DEFAULT_PRESET
+from anomaly_routing.case_measures import DEFAULT_PRESET, CaseError
 from anomaly_routing.evaluation.events import load_events
 from anomaly_routing.model.checkpoints import load_checkpoint
 from anomaly_routing.model.config import PRESETS
@@ -22,10 +23,6 @@ from anomaly_routing.tensors import Tensors
 
 EXPERTS = ("Price-Shock", "Liquidity", "Systemic-Contagion", "Momentum-Reversal")
 COMPONENTS = {"share": "c1", "intensity": "c2", "dispersion": "c3", "consensus": "c4", "psi": "c5"}
-
-
-class CaseError(ValueError):
-    """A case that cannot be studied; the message says what is possible."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,12 @@ class CaseMarket:
     def first_run(self, preset: str) -> Any:
         """The run of the preset's first seed: it keeps single stocks."""
         return self.runs[self.runs["preset"] == preset].sort_values("seed")["run"].iloc[0]
+
+    def same_weights(self, preset: str) -> dict[int, bool]:
+        """Seed -> whether both stop rules chose the same epoch, so that nothing hangs on the rule."""
+        own = self.runs[self.runs["preset"] == preset]
+        best = {int(row.seed): row.run.info["best"] for row in own.itertuples()}
+        return {seed: epochs["tail"]["epoch"] == epochs["val"]["epoch"] for seed, epochs in best.items()}
 
     def seed_text(self) -> str:
         """For the line under a figure: `intended [0, 1], literal not run`."""
@@ -133,9 +136,26 @@ def daily_table(market: CaseMarket, tickers: Sequence[str] = (), rule: str = "va
     return pd.concat(frames, ignore_index=True)
 
 
+def read_date(value: Any, example: pd.Timestamp) -> pd.Timestamp:
+    """A day, from a timestamp or from text as YYYY-MM-DD; CaseError for anything that could be read in two ways."""
+    wanted = f"write it as {example:%Y-%m-%d}"
+    if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        raise CaseError(f"{value!r} is no date in ISO form: {wanted}")
+    try:
+        day = pd.Timestamp(value)
+    except (TypeError, ValueError) as error:
+        raise CaseError(f"{value!r} is no date: {wanted}") from error
+    if pd.isna(day):
+        raise CaseError(f"{value!r} is no date: {wanted}")
+    if day.tz is not None or day != day.normalize():
+        raise CaseError(f"{value} has a time zone or a time of day, and a session has neither: {wanted}")
+    return day
+
+
 def baseline_sessions(sessions: pd.DatetimeIndex, first: str, last: str) -> pd.DatetimeIndex:
     """The sessions of a baseline, ends included; CaseError when there is none."""
-    inside = sessions[(sessions >= pd.Timestamp(first)) & (sessions <= pd.Timestamp(last))]
+    start, end = read_date(first, sessions[0]), read_date(last, sessions[-1])
+    inside = sessions[(sessions >= start) & (sessions <= end)]
     if not len(inside):
         raise CaseError(
             f"no session between {first} and {last}: {sessions[0]:%Y-%m-%d} to {sessions[-1]:%Y-%m-%d} exist"

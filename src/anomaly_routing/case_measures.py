@@ -17,6 +17,11 @@ import pandas as pd
 if TYPE_CHECKING:
     from anomaly_routing.case_study import CaseStudy
 
+
+class CaseError(ValueError):
+    """A case that cannot be studied; the message says what is possible."""
+
+
 DEFAULT_PRESET = "intended"  # the preset whose network, graph and attention a case study keeps
 NOTHING = 0.001  # a routing weight below it is none: an expert that is never used neither rises nor falls
 
@@ -26,6 +31,10 @@ class Track:
     """One seed's daily table of a case, index = session; `whole` is the same over all sessions of the run.
 
     baseline : the sessions whose mean is the baseline. study : None for a seed that keeps no single stocks.
+    theta_s : stock-day cut of the stop rule that `daily` is read under; theta_tail : of the rule `tail`, under which
+        single stocks are kept.
+
+    Raises CaseError for a baseline outside the case.
     """
 
     daily: pd.DataFrame
@@ -35,10 +44,22 @@ class Track:
     study: CaseStudy | None = None
     preset: str = DEFAULT_PRESET
     theta_s: float = np.nan
+    theta_tail: float = np.nan
 
-    def at(self, column: str, day: str | None = None) -> float:
-        """Value on the day of the event, or another."""
-        return float(self.daily[column][pd.Timestamp(day) if day else self.day])
+    def __post_init__(self) -> None:
+        outside = self.baseline.difference(self.daily.index)
+        if len(outside) or not len(self.baseline):
+            days = self.daily.index
+            said = f"{outside[0]:%Y-%m-%d} of the baseline is outside the case" if len(outside) else "no baseline"
+            raise CaseError(f"{said}: possible are the sessions {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d} of its span")
+
+    def at(self, column: str, day: str | pd.Timestamp | None = None) -> float:
+        """Value on the day of the event, or another session of the case."""
+        wanted = self.day if day is None else pd.Timestamp(day)
+        if wanted not in self.daily.index:
+            days = self.daily.index
+            raise CaseError(f"{wanted:%Y-%m-%d} is no session of the case: {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}")
+        return float(self.daily[column][wanted])
 
     def base(self, column: str) -> float:
         """Mean over the baseline sessions."""
@@ -93,9 +114,9 @@ def _crisis_scores(t: Track, first: str = CRISIS[0], last: str = CRISIS[1]) -> p
 
 
 def _breadth_grows(t: Track) -> bool:
-    """Does the share of non-banks above the stock-day cut grow from phase to phase?"""
+    """Does the share of non-banks above the stock-day cut grow from phase to phase? Stocks are those of rule `tail`."""
     other = ~t.study.market.tensors.is_bank
-    shares = [(_crisis_scores(t, *p).loc[:, other] > t.theta_s).to_numpy().mean() for p in PHASES]
+    shares = [(_crisis_scores(t, *p).loc[:, other] > t.theta_tail).to_numpy().mean() for p in PHASES]
     return shares[0] < shares[1] < shares[2]
 
 
@@ -154,14 +175,21 @@ def _tech_mass(t: Track) -> float:
 
 
 def _rise_of_stock(t: Track, ticker: str, column: str) -> float:
-    """Distance of the week's highest value from the mean of the baseline."""
+    """Distance of the week's highest value from the mean of the baseline; NaN where that is nothing."""
     own = t.stock(ticker, column)
-    return abs(own.loc[slice(*WEEK)].max() - own[t.baseline].mean())
+    usual = own[t.baseline].mean()
+    return abs(own.loc[slice(*WEEK)].max() - usual) if usual >= NOTHING else np.nan
+
+
+def _stays(t: Track, ticker: str, column: str) -> Any:
+    """Whether a stock's weight stays at its baseline; NaN for an expert that gets nothing and can do no other."""
+    moved = _rise_of_stock(t, ticker, column)
+    return bool(moved <= UNMOVED) if np.isfinite(moved) else np.nan
 
 
 CROWDSTRIKE: dict[str, Callable[[Track], Any]] = {
     "S42.crwd_liq": lambda t: t.needs_stocks(lambda: t.stock("CRWD", "w2").loc[slice(*WEEK)].max()),
-    "S42.crwd_ps": lambda t: t.needs_stocks(lambda: bool(_rise_of_stock(t, "CRWD", "w1") <= UNMOVED)),
+    "S42.crwd_ps": lambda t: t.needs_stocks(lambda: _stays(t, "CRWD", "w1")),
     "S44.crwd.err_liq": lambda t: t.needs_stocks(lambda: t.stock("CRWD", "l2")[t.day]),
     "S44.xmodal_focus": lambda t: t.needs_stocks(lambda: _tech_mass(t)),
 }
@@ -175,7 +203,8 @@ def stocks_above(t: Track) -> pd.Series:
 GAMESTOP: dict[str, Callable[[Track], Any]] = {"S42.gme_n": lambda t: float(stocks_above(t)[t.day])}
 FUSION: dict[str, Callable[[Track], Any]] = {
     "S42.alpha_svb": lambda t: t.at("alpha"),
-    "S44.alpha_opt_svb": lambda t: t.at("alpha"),
     "S44.psi_svb": lambda t: t.at("psi"),
 }
+# What is measured on single stocks: of the first seed, under the stop rule `tail`, whichever rule the series are of
+OF_STOCKS = {"F3.score.sivb", "F3.score.frc", "F3.score.sbny", "F3.top3", "F3.progress", *CROWDSTRIKE}
 MEASURES = {"svb": SVB, "crowdstrike": CROWDSTRIKE, "gamestop": GAMESTOP, "fusion": FUSION}

@@ -19,6 +19,7 @@ SIGNATURES = ("price_shock", "liquidity", "contagion", "momentum")
 STRONG = 0.7  # a correlation that counts as an edge of the market's network
 LAGS = np.arange(-15, 11)
 WIDE = 3  # scaled spread above which a stock-session is illiquid
+BASE_FROM = 60  # sessions until every feature has its past
 APART = 20  # sessions between two chosen days of one stock
 
 
@@ -69,6 +70,35 @@ def window_correlations(market: CaseMarket, windows: list[dict[str, Any]]) -> pd
                      "last": tensors.sessions[at[-1]], "sessions": len(at), "over sessions": window.get("take", "mean"),
                      "correlation": float(taken(values))})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def ties_by_chance(market: CaseMarket, window: dict[str, Any], draws: int = 500, seed: int = 0) -> np.ndarray:
+    """The statistic of a window with `take: max`, for as many other stocks as its `columns`, drawn at random: [draws].
+
+    The largest over the window's sessions of the mean correlation of the row stocks with the drawn ones.
+    """
+    tensors, names = market.tensors, np.array(market.tensors.tickers, dtype=object)
+    rows, own = np.isin(names, window["rows"]), np.isin(names, window["columns"])
+    first, last = pd.Timestamp(window["first"]), pd.Timestamp(window["last"])
+    at = np.flatnonzero((tensors.sessions >= first) & (tensors.sessions <= last))
+    ties = np.array([correlation_matrix(tensors.returns, t)[rows].mean(0) for t in at])  # [T, N], NaN with a gap
+    others = np.flatnonzero(~rows & ~own & np.isfinite(ties).all(0))
+    random = np.random.default_rng(seed)
+    chosen = np.array([random.choice(others, own.sum(), replace=False) for _ in range(draws)])
+    return ties[:, chosen].mean(2).max(0)
+
+
+def liquidity_of_banks(tensors: Tensors, crisis: tuple[str, str], baseline: pd.DatetimeIndex) -> pd.DataFrame:
+    """Each liquidity feature of the banks: mean over the crisis, over the baseline, and the cut above which it is
+    remarkable, the 95% quantile of its daily means on the training sessions (F3.not_liquidity)."""
+    columns = [j for j, group in enumerate(tensors.group) if group == "liquidity"]
+    bank = tensors.is_bank.astype(bool)
+    x = np.where(tensors.active[..., None], tensors.x, np.nan)[BASE_FROM:, bank][..., columns]
+    names = [tensors.features[j] for j in columns]
+    daily = pd.DataFrame(np.nanmean(x, axis=1), tensors.sessions[BASE_FROM:], names)
+    table = pd.DataFrame({"ours": daily.loc[slice(*crisis)].mean(), "baseline": daily.loc[baseline].mean(),
+                          "cut": daily[tensors.train[BASE_FROM:]].quantile(0.95)})  # fmt: skip
+    return table.assign(remarkable=table["ours"] > table["cut"]).rename_axis("feature").reset_index()
 
 
 def signatures(market: CaseMarket, count: int = 50) -> tuple[pd.DataFrame, bool]:

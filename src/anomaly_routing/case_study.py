@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.case_market import DEFAULT_PRESET, CaseError, CaseMarket, daily_table, load_case_market
+from anomaly_routing.case_market import DEFAULT_PRESET, CaseError, CaseMarket, daily_table, load_case_market, read_date
 from anomaly_routing.case_network import drivers, forward, stock_table
 from anomaly_routing.model.config import PRESETS
 
@@ -64,8 +64,11 @@ def case_study(
     presets : those whose weights are run for single stocks; the default one always is.
 
     Raises CaseError for a market without runs, a date off the calendar or outside the scored sessions, a window over
-    the edge, a ticker that is not in the universe or does not trade in the window; each message says what is possible.
+    the edge, a ticker that is not in the universe or does not trade in the window, an unknown preset; each message
+    says what is possible.
     """
+    if unknown := [p for p in presets if p not in PRESETS]:
+        raise CaseError(f"no preset {', '.join(map(repr, unknown))}: there are {', '.join(PRESETS)}")
     if isinstance(market, str):
         market = load_case_market(market, root)
     day = _session(market, date)
@@ -96,18 +99,33 @@ def case_study(
     )
 
 
+def days_of(study: CaseStudy, days: Sequence[str], count: int = 6) -> list[int]:
+    """Positions in the study of the days to draw, those of another case left out; of none, `count` in even steps.
+
+    Raises CaseError for a day within the study's span that is no session.
+    """
+    sessions = study.sessions
+    wanted = [read_date(day, study.date) for day in days]
+    inside = [day for day in wanted if sessions[0] <= day <= sessions[-1]]
+    if off := [day for day in inside if day not in sessions]:
+        near = sessions[sessions < off[0]][-1], sessions[sessions > off[0]][0]
+        raise CaseError(
+            f"{off[0]:%Y-%m-%d} ({off[0]:%A}) is no session: possible are {near[0]:%Y-%m-%d} before it and "
+            f"{near[1]:%Y-%m-%d} after it"
+        )
+    return [int(sessions.get_loc(day)) for day in inside] or list(
+        np.linspace(0, len(sessions) - 1, min(count, len(sessions))).astype(int)
+    )
+
+
 # --- the door --------------------------------------------------------------------------------------------------------
 def _session(market: CaseMarket, date: str | pd.Timestamp) -> pd.Timestamp:
     tensors = market.tensors
     scored = tensors.sessions[tensors.scored]
-    try:
-        day = pd.Timestamp(date)
-    except (TypeError, ValueError) as error:
-        raise CaseError(f"{date!r} is no date: write it as {scored[-1]:%Y-%m-%d}") from error
-    if pd.isna(day) or not scored[0] <= day <= scored[-1]:
-        said = f"{day:%Y-%m-%d}" if not pd.isna(day) else repr(date)
+    day = read_date(date, scored[-1])
+    if not scored[0] <= day <= scored[-1]:
         raise CaseError(
-            f"{said} is not scored: possible are the sessions {scored[0]:%Y-%m-%d} to {scored[-1]:%Y-%m-%d}"
+            f"{day:%Y-%m-%d} is not scored: possible are the sessions {scored[0]:%Y-%m-%d} to {scored[-1]:%Y-%m-%d}"
         )
     if day not in scored:
         near = scored[scored < day][-1], scored[scored > day][0]
@@ -123,7 +141,7 @@ def _window(market: CaseMarket, day: pd.Timestamp, before: int, after: int, span
     sessions, scored = market.tensors.sessions, np.flatnonzero(market.tensors.scored)
     at = sessions.get_loc(day)
     if span is not None:
-        first, last = (pd.Timestamp(edge) for edge in span)
+        first, last = (read_date(edge, day) for edge in span)
         if not first <= day <= last:
             raise CaseError(f"the span {span[0]} to {span[1]} does not hold the date {day:%Y-%m-%d}")
         inside = np.flatnonzero((sessions >= first) & (sessions <= last))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from anomaly_routing.case_market import CaseMarket, daily_table
-from anomaly_routing.case_measures import TECHNOLOGY, Track, stocks_above
+from anomaly_routing.case_measures import DEFAULT_PRESET, TECHNOLOGY, Track, stocks_above
 from anomaly_routing.case_network import sector_mass
 from anomaly_routing.case_study import CaseStudy
+from anomaly_routing.evaluation.detection import AFTERMATH, LABEL, relative_window
+from anomaly_routing.model.pressure_index import COMPONENTS, WEIGHTS
+from anomaly_routing.runs import RunStore, read_meta, read_run
 
 BREADTH_QUANTILE = 0.95
 
@@ -16,13 +22,26 @@ BREADTH_QUANTILE = 0.95
 def crowdstrike_table(study: CaseStudy) -> pd.DataFrame:
     """Per preset and session: score, routing w1..w4, expert errors l1..l4; attention mass on technology.
 
-    `no_moe_error` is empty until the variant without experts is run (notebook 06).
+    `no_moe_error` is that of the variant without experts; empty as long as no stored run of it keeps single stocks.
     """
     market = study.market
     mass = sector_mass(market, study.output, study.positions, TECHNOLOGY)
     mass = mass.rename(columns=lambda c: c if c == "session" else f"attention_{c}")
     own = study.stocks[study.stocks["ticker"] == study.tickers[0]].drop(columns="E")
-    return own.assign(no_moe_error=np.nan).merge(mass, on="session")
+    alone = no_moe_error(market, study.tickers[0]).reindex(own["session"]).to_numpy()
+    return own.assign(no_moe_error=alone).merge(mass, on="session")
+
+
+def no_moe_error(market: CaseMarket, ticker: str) -> pd.Series:
+    """Error of a stock under the variant without experts, by session, of its first stored run that keeps single stocks;
+    empty without one."""
+    for path in RunStore(market.paths.runs("model")).current():  # runs of a sweep keep daily series alone
+        key = read_meta(path)["key"]
+        run = read_run(path) if (key["method"], key["variant"]) == (DEFAULT_PRESET, "no_moe") else None
+        if run and "expert_error" in run.extras:
+            error = run.extras["expert_error"][:, run.tickers.index(ticker), 0]
+            return pd.Series(error.astype(float), pd.DatetimeIndex(run.extras["days"]))
+    return pd.Series(dtype=float, index=pd.DatetimeIndex([]))
 
 
 def gamestop_table(found: dict[tuple[str, int], Track]) -> pd.DataFrame:
@@ -39,16 +58,51 @@ def fed_table(study: CaseStudy) -> pd.DataFrame:
     return study.daily[["preset", "seed", "session", "c1", "S"]]
 
 
+def svb_table(study: CaseStudy) -> pd.DataFrame:
+    """The daily table of the main case; `stocks_kept` says of each run whether it keeps single stocks, so that an empty
+    score is told apart from a stock that does not trade."""
+    seeds = {preset: min(study.market.seeds(preset)) for preset in study.market.presets}
+    kept = study.daily["seed"].to_numpy() == study.daily["preset"].map(seeds).to_numpy()
+    return study.daily.assign(stocks_kept=kept)
+
+
 def breadth_crossings(market: CaseMarket, found: dict[tuple[str, int], Track], back: int = 10) -> dict[str, str]:
-    """Run -> when breadth first exceeds its own validation cut in the `back` sessions before the event (A16, A91)."""
-    said, val = {}, market.tensors.sessions[market.tensors.val]
+    """Run -> when breadth first exceeds its own validation cut in the `back` sessions before the event (A16, A91).
+
+    The cut is a quantile of the validation sessions outside [t_E - 5, t_E + 10], so that no event raises its own cut.
+    """
+    said, tensors = {}, market.tensors
     for (preset, seed), t in found.items():
-        cut = t.whole["c1"].reindex(val).quantile(BREADTH_QUANTILE)
+        at = int(tensors.sessions.get_loc(t.day))
+        others = tensors.val & ~relative_window(np.array([at]), len(tensors.sessions), LABEL[0], AFTERMATH[1])[0]
+        cut = t.whole["c1"].reindex(tensors.sessions[others]).quantile(BREADTH_QUANTILE)
         before = t.daily["c1"][t.daily.index < t.day].iloc[-back:]
         above = before.index[before > cut]
         lead = int((before.index >= above[0]).sum()) if len(above) else 0
         said[f"{preset}, seed {seed}"] = f"{lead} sessions ahead, on {above[0]:%-d %B}" if lead else "never"
     return said
+
+
+def breadth_by_chance(back: int = 10) -> float:
+    """Chance that independent sessions cross a cut of this quantile at least once in `back`."""
+    return 1 - BREADTH_QUANTILE**back
+
+
+def silent_consensus(t: Track) -> dict[str, Any]:
+    """What the switch in c4 does to the index: it is 0 where fewer than two stocks are above theta_s.
+
+    days : those sessions of the case. rise, rise_without : of the index on the event's day, percent above the baseline
+    of all its sessions and of those that are not such days, NaN without any. jump_day, jump : the largest rise from one
+    session to the next; of_consensus : the part of it that is c4's weight times c4's own change.
+    """
+    silent = t.daily.index[stocks_above(t) < 2]
+    steps = t.daily["MPI"].diff()
+    top = steps.idxmax()
+    share = WEIGHTS[COMPONENTS.index("consensus")] * t.daily["c4"].diff()[top]
+    others = t.baseline.difference(silent)
+    rest = replace(t, baseline=others).rise("MPI", t.at("MPI")) if len(others) else np.nan
+    rises = {"rise": t.rise("MPI", t.at("MPI")), "rise_without": rest}
+    return {"days": silent, **rises, "jump_day": top, "jump": float(steps[top]), "of_consensus": float(share)}
 
 
 def alpha_psi_table(market: CaseMarket) -> pd.DataFrame:

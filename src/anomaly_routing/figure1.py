@@ -6,13 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.case_figures import EXPERT_COLOURS, WIDTH
+from anomaly_routing.case_figures import EXPERT_COLOURS, PAPER, WIDTH
 from anomaly_routing.case_market import EXPERTS
 from anomaly_routing.case_measures import Track
 from anomaly_routing.case_signatures import SIGNATURES, STRONG, correlation_matrix, edge_density, mean_correlation
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.network_map import draw_map, layout, scores_of
-from anomaly_routing.plots import GREY, GROUP_COLOURS, PAPER
+from anomaly_routing.plots import GREY, GROUP_COLOURS
 
 TITLES = {"price_shock": "price shock", "liquidity": "liquidity crisis", "contagion": "contagion",
           "momentum": "momentum reversal"}  # fmt: skip
@@ -50,7 +50,7 @@ def draw_figure1(
         t = study.sessions.get_loc(day)
         matrix = np.nan_to_num(correlation_matrix(market.tensors.returns, study.positions[t]))
         np.fill_diagonal(matrix, 0)
-        picture = draw_map(ax, matrix, score[t], focus, place, STRONG, size=9)
+        picture = draw_map(ax, matrix, score[t], focus, place, STRONG, size=9, raster=False)
         ax.set_title(f"{'(a) ' if k == 0 else ''}{name}, {day:%-d %b}", fontsize=9.5)
         ax.set_xlabel(f"mean correlation {facts.mean_correlation[day]:.2f}", fontsize=8.5)
     bar = top.colorbar(picture, ax=maps, orientation="horizontal", shrink=0.45, aspect=30, pad=0.02)
@@ -59,7 +59,7 @@ def draw_figure1(
     for k, (ax, name) in enumerate(zip(middle.subplots(2, 2).flat, SIGNATURES, strict=True)):
         _signature(ax, paths[paths.signature == name], name, paper)
         ax.set_title(f"{'(b) ' if k == 0 else ''}{TITLES[name]}", fontsize=9.5)
-        ax.set_xlabel("sessions from the extreme" if k > 1 else "", fontsize=8.5)
+        ax.set_xlabel("sessions from the extreme", fontsize=8.5)
     _score_and_weights(*foot.subplots(1, 2, width_ratios=(1, 2)), study, found)
     return fig
 
@@ -92,6 +92,7 @@ def _score_and_weights(left: plt.Axes, right: plt.Axes, study: CaseStudy, found:
     left.barh(rows, [t.at("S") for t in found.values()], color=GREY, height=0.6)
     left.set_yticks(rows, names, fontsize=8)
     left.set(xlim=(0, 1), ylim=(-0.6, len(names) - 0.4))
+    left.set_xlabel("mean score (0 to 1)", fontsize=8.5)
     left.set_title("(c) one score", fontsize=9.5)
     for y, track in zip(rows, found.values(), strict=True):
         start = 0.0
@@ -100,5 +101,6 @@ def _score_and_weights(left: plt.Axes, right: plt.Axes, study: CaseStudy, found:
             right.barh(y, value, left=start, color=colour, height=0.6, label=EXPERTS[k] if y == 0 else None)
             start += value
     right.set(xlim=(0, 1), yticks=[], ylim=(-0.6, len(names) - 0.4))
+    right.set_xlabel("mean routing weight", fontsize=8.5)
     right.set_title("four weights", fontsize=9.5)
-    right.legend(fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.35, -0.25))
+    right.legend(fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.35, -0.42))

@@ -22,7 +22,8 @@ from anomaly_routing.plots import GREY, INK, RED
 
 SHORT = {"Information Technology": "Technology", "Consumer Discretionary": "Discretionary",
          "Consumer Staples": "Staples", "Communication Services": "Communication"}  # fmt: skip
-EDGE_SHARE = 0.03  # of the pairs, on the day with the strongest edges
+EDGE_SHARE = 0.015  # of the pairs, on the day with the strongest edges
+AFTER = 6  # sessions from an event on over which a change of the graph is averaged
 
 
 def layout(sector: np.ndarray, focus: np.ndarray, active: np.ndarray | None = None) -> np.ndarray:
@@ -76,20 +77,24 @@ def draw_map(
     labels: dict[str, np.ndarray] | None = None,
     named: dict[str, int] | None = None,
     size: float = 26.0,
+    raster: bool = True,
 ) -> plt.cm.ScalarMappable:
     """One day: dots coloured by score [N] (a cross where a stock does not trade), edges of weight above `cut`.
 
     Edges that touch the focus group are red, the others grey; `named` (ticker -> position) gets its name.
+    raster : lines and dots as pixels in a vector picture, smaller where there are many.
     """
     weight = np.triu(np.maximum(graph, graph.T), 1)
     i, j = np.nonzero(weight > cut)
     inside = focus[i] | focus[j]
     for chosen, colour, width in ((~inside, GREY, 0.5), (inside, RED, 0.9)):
         lines = np.stack([place[i[chosen]], place[j[chosen]]], 1)
-        ax.add_collection(LineCollection(lines, colors=colour, linewidths=width, alpha=0.45, zorder=1, rasterized=True))
+        ax.add_collection(
+            LineCollection(lines, colors=colour, linewidths=width, alpha=0.4, zorder=1, rasterized=raster)
+        )
     known = np.isfinite(score)
     picture = ax.scatter(*place[known].T, c=score[known], cmap=SCORE_COLOURS, vmin=0, vmax=1, s=size, zorder=2,
-                         edgecolors=INK, linewidths=0.4, rasterized=True)  # fmt: skip
+                         edgecolors=INK, linewidths=0.4, rasterized=raster)  # fmt: skip
     ax.scatter(*place[~known].T, marker="x", color=INK, s=0.85 * size, linewidths=1.1, zorder=2)
     for name, at in (named or {}).items():
         ax.annotate(name, place[at], xytext=(0, 5), textcoords="offset points", fontsize=7, ha="center", zorder=3,
@@ -115,7 +120,7 @@ def draw_days(study: CaseStudy, focus: np.ndarray, at: Sequence[int]) -> plt.Fig
     for ax, t in zip(axes.flat, at, strict=False):
         places = {ticker: market.tensors.tickers.index(ticker) for ticker in study.tickers[:3]}
         named = {ticker: i for ticker, i in places.items() if np.isfinite(score[t, i])}
-        picture = draw_map(ax, learned[t], score[t], focus, place, cut, labels, named, size=14)
+        picture = draw_map(ax, learned[t], score[t], focus, place, cut, labels, named, size=14, raster=False)
         line = f"kept {table['kept_inside'][t]:.2f}, drawn {table['drawn_from_outside'][t]:.2f}"
         ax.set_title(f"{study.sessions[t]:%-d %b}: {line}", fontsize=9)
     bar = fig.colorbar(picture, ax=axes, orientation="horizontal", shrink=0.5, aspect=35, pad=0.01)
@@ -147,8 +152,10 @@ def scores_of(study: CaseStudy) -> np.ndarray:
 
 
 def graph_table(market: CaseMarket, study: CaseStudy, focus: np.ndarray) -> pd.DataFrame:
-    """Per session: learned weight that the focus group keeps and draws, beside an even graph; neighbours."""
+    """Per session: learned weight that the focus group keeps and draws, beside the prior graph's own, which the network
+    is given (its rows brought to one), and beside an even graph; neighbours."""
     active, graphs = market.tensors.active[study.positions], study.output["learned"]
+    given = np.stack([_rows_to_one(market.tensors.prior * np.outer(a, a)) for a in active])
     share = (active & focus).sum(1) / np.maximum(active.sum(1), 1)
     entropy = np.where(graphs > 0, -graphs * np.log(np.maximum(graphs, 1e-12)), 0).sum(2)
     rows = active & (graphs.sum(2) > 0)
@@ -156,11 +163,31 @@ def graph_table(market: CaseMarket, study: CaseStudy, focus: np.ndarray) -> pd.D
         "session": study.sessions,
         "kept_inside": focus_mass(graphs, focus, active),
         "drawn_from_outside": outside_mass(graphs, focus, active),
+        "prior_keeps": focus_mass(given, focus, active),
+        "prior_draws": outside_mass(given, focus, active),
         "even": share,
         "effective_neighbours": [np.exp(e[r]).mean() if r.any() else np.nan
                                  for e, r in zip(entropy, rows, strict=True)],
         "density_of_strong_edges": (graphs > 2 / np.maximum(active.sum(1), 1)[:, None, None]).mean((1, 2)),
     })  # fmt: skip
+
+
+def _rows_to_one(graph: np.ndarray) -> np.ndarray:
+    total = graph.sum(1, keepdims=True)
+    return np.divide(graph, total, out=np.zeros_like(graph, dtype=float), where=total > 0)
+
+
+def usual_changes(drawn: pd.Series, date: pd.Timestamp, baseline: pd.DatetimeIndex, tests: np.ndarray) -> pd.Series:
+    """The change of a daily series from a baseline to the `AFTER` sessions from a day on, for every test session.
+
+    drawn : by session, all test sessions included. baseline : of the case; for another day it lies as many sessions
+    before. tests : bool, the sessions of `drawn` that are test sessions. Days without room are left out.
+    """
+    values, at = drawn.to_numpy(), drawn.index.get_loc(date)
+    offset = drawn.index.get_indexer(baseline) - at
+    days = [t for t in np.flatnonzero(tests) if t + offset.min() >= 0 and t + AFTER <= len(values)]
+    change = [values[t : t + AFTER].mean() - values[t + offset].mean() for t in days]
+    return pd.Series(change, drawn.index[days])
 
 
 def animate(

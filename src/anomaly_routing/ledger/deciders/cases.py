@@ -11,22 +11,39 @@ from anomaly_routing.claims import Claim
 from anomaly_routing.evaluation.detection import LABEL
 from anomaly_routing.ledger.registry import Compute, decides, table
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import Finding, Refuted
+from anomaly_routing.ledger.verdict import Finding, NotTestable, Refuted
 
 BASELINE = slice("2023-02-08", "2023-02-18")  # paper 4.3; eight sessions (A28)
 CRISIS = slice(*case_measures.CRISIS)
 
 
-def _measured(measure: Callable) -> Compute:
+def _measured(case: set[str]) -> Callable[[Callable], Compute]:
+    """Reads what notebook 07 measured for the claims of one case."""
+
     def read(claim: Claim, sources: Sources) -> Finding:
+        if claim.id not in sources.answers and case & set(sources.answers):
+            raise NotTestable(
+                "measured, and no stored seed has a value: not kept by it, or the weight of an expert that gets nothing"
+            )
         return sources.answer(claim, "case_studies")
 
-    return read
+    return lambda measure: read
 
 
 NOT_HERE = ("S44.crwd.err_liq",)  # printed beside the sentence; no rule could judge it
 for _measures in case_measures.MEASURES.values():
-    table({k: v for k, v in _measures.items() if k not in NOT_HERE}, _measured, stage="case_studies")
+    _wanted = {k: v for k, v in _measures.items() if k not in NOT_HERE}
+    table(_wanted, _measured(set(_wanted)), stage="case_studies")
+
+
+SHARES = ("alpha0", "alpha1", "fixed05", "full")  # variants that fix the fusion weight, and the one that learns it
+
+
+@decides("S44.alpha_opt_svb", stage="ablations")
+def best_share_of_the_prior(claim: Claim, sources: Sources) -> Finding:
+    """Which weight is best, runs that hold it fixed can say; the weight that one run had on the day cannot."""
+    train = f"python -m anomaly_routing.sweep --market {sources.paths.name} --variants {' '.join(SHARES)}"
+    raise sources.not_run("ablations", f"no comparison of fixed fusion weights on the event; train them by `{train}`")
 
 
 @decides("F3.ph2.ps", only_real=False)
