@@ -42,7 +42,7 @@ def convergence(
         key = RunKey(market, VOLUME, "convergence", seed, config, data_hash, LSTM_NUMERICS)
 
         def train(longer: LstmSettings = longer) -> Run:
-            fits = [lstm_fits(asset, spans, seed, True, longer) for asset in tqdm(assets, unit="asset", leave=False)]
+            fits = [lstm_fits(asset, spans, seed, True, longer) for asset in assets]
             logs = [{"asset": n, "span": k} | line for n, (_, log) in zip(names, fits, strict=True)
                     for k, line in enumerate(log)]  # fmt: skip
             score = np.stack([outputs for outputs, _ in fits], axis=1)[LAGS:]

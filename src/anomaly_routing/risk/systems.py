@@ -64,8 +64,7 @@ def lstm_forecasts(
 
         def train(model: str = model, seed: int = seed) -> Run:
             started = time.process_time()  # what it costs, however busy the machine
-            bar = tqdm(assets, desc=f"{model} seed {seed}", unit="asset", leave=False)
-            columns = [lstm_outputs(asset, spans, seed, model == VOLUME, settings) for asset in bar]
+            columns = [lstm_outputs(asset, spans, seed, model == VOLUME, settings) for asset in assets]
             spent = round(time.process_time() - started, 2)
             info = {"device": "cpu", "machine": platform.machine(), "seconds": spent}
             return Run(np.stack(columns, axis=1)[LAGS:], sessions[LAGS:], names, pd.DataFrame(index=sessions[:0]), info)
