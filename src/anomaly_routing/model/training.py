@@ -23,7 +23,7 @@ from tqdm import tqdm
 from anomaly_routing.files import plain
 from anomaly_routing.model.allocator import trim
 from anomaly_routing.model.checkpoints import Fitted, TrainingState
-from anomaly_routing.model.config import ModelConfig
+from anomaly_routing.model.config import ModelConfig, is_count, is_number
 from anomaly_routing.model.diagnostics import Clock, routing_diagnostics, small_parts
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.masking import EPS, masked_mean
@@ -54,13 +54,17 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for key in ("epochs", "patience", "batch_sessions"):
-            if not (isinstance(getattr(self, key), int) and getattr(self, key) >= 1):
+            if not is_count(getattr(self, key)):
                 raise ValueError(f"{key} is {getattr(self, key)!r}; it must be an integer from 1 up")
         for key in ("learning_rate", "clip", "memory_gib", "scalar_speed"):
-            if not (isinstance(getattr(self, key), int | float) and getattr(self, key) > 0):
+            if not (is_number(getattr(self, key)) and getattr(self, key) > 0):
                 raise ValueError(f"{key} is {getattr(self, key)!r}; it must be a positive number")
-        if not (isinstance(self.tail_share, int | float) and 0 < self.tail_share < 1):
+        if not (is_number(self.min_delta) and self.min_delta >= 0):
+            raise ValueError(f"min_delta is {self.min_delta!r}; it must be a number that is not negative")
+        if not (is_number(self.tail_share) and 0 < self.tail_share < 1):
             raise ValueError(f"tail_share is {self.tail_share!r}; it must be a share between 0 and 1")
+        if not isinstance(self.fit_tail, bool):
+            raise ValueError(f"fit_tail is {self.fit_tail!r}; it can be False, True")
         if self.matmul not in MATMUL:
             raise ValueError(f"matmul is {self.matmul!r}; it can be {', '.join(MATMUL)}")
 
@@ -265,8 +269,9 @@ def fit(
     """
     torch.set_float32_matmul_precision(config.matmul)
     torch.backends.cudnn.allow_tf32 = config.matmul != "highest"
-    net.to(device)
-    data = Data(tensors, net.config, device)
+    with memory_explained(tensors, config, device):
+        net.to(device)
+        data = Data(tensors, net.config, device)
     head, tail = data.split_tail(config.tail_share)
     fitted_on = data.train if config.fit_tail else head
     if len(head) < config.batch_sessions or not len(tail):
@@ -338,8 +343,8 @@ def memory_explained(tensors: Tensors, config: TrainingConfig, device: torch.dev
     """Lack of memory inside becomes a TrainingError that names what to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
         raise TrainingError(
             f"out of memory on {device} with {len(tensors.tickers)} stocks and batches of {config.batch_sessions} "
