@@ -16,7 +16,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from anomaly_routing.model.checkpoints import Fitted, load_checkpoint, rounded, 
 from anomaly_routing.model.config import PRESETS, make_config
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.network import Network
-from anomaly_routing.model.outcome import Outcome, learned_graphs, outcome
+from anomaly_routing.model.outcome import Outcome, learned_graphs, on_sessions, outcome
 from anomaly_routing.model.pressure_index import COMPONENTS, alert_cuts, alert_levels, market_weights
 from anomaly_routing.model.training import (
     STOP_RULES,
@@ -125,8 +125,8 @@ def train_one(
     """Train, score and store one run, unless it is there.
 
     scratch : folder for the state of an unfinished training. keep : None keeps daily series alone; a stored run of the
-    model that lacks what is to be kept is trained again. pack : of a sweep, what becomes of the run before it is
-    stored; such a training shows no progress of its own.
+    model that keeps other sessions gets these from its checkpoint, and without a checkpoint it is trained again.
+    pack : of a sweep, what becomes of the run before it is stored; such a training shows no progress of its own.
     """
     key = job.key(tensors)
     if job.method not in PRESETS:
@@ -136,7 +136,7 @@ def train_one(
             device=device, tier=tier, keep_stocks=keep is not None, label=job.name,
         )  # fmt: skip
     state = scratch / f"{Path(key.filename).stem}.safetensors"
-    if key in store and (keep is None or _has(store.path(key), keep)):
+    if key in store and (keep is None or _completed(tensors, job, key, store, keep, device)):
         _tidy(state, store)
         return key
     chosen = choose_device(device)
@@ -158,22 +158,49 @@ def train_one(
         "seconds": round(sum(line["seconds"] for line in fitted.history), 1),
         "seconds_of_scoring": round(time.perf_counter() - started, 1),
     }
-    extras = {} if keep is None else _extras(net, tensors, outcomes["tail"], keep, chosen)
+    extras = {}
+    if keep is not None:
+        with memory_explained(tensors, training, chosen):
+            tail = outcomes["tail"]
+            at = np.searchsorted(tail.rows, _scored(tensors, keep.days))
+            extras = _extras(net, tensors, tail.routing[at], tail.expert_error[at], keep, chosen)
     if keep is not None and keep.checkpoint:  # before the run: a run that is stored is not made again
         save_checkpoint(keep.checkpoint, net, {"run": key.filename, "stop_rule": "tail"})
-    run = as_run(tensors, outcomes, info, keep is not None, extras)
+    run = as_run(tensors, outcomes, info, keep is not None, extras, net.config.cut_source)
     store.save(key, pack(run) if pack else run)
     _tidy(state, store)
     return key
 
 
-def _has(path: Path, keep: Keep) -> bool:
-    """The stored run keeps single sessions, and the checkpoint is there and of this run."""
-    with np.load(path) as arrays:
+def _completed(tensors: Tensors, job: Job, key: RunKey, store: RunStore, keep: Keep, device: str) -> bool:
+    """Whether the stored run keeps what is to be kept, now if not before; False: it must be trained again."""
+    with np.load(store.path(key)) as arrays:
         kept = f"{EXTRA}routing" in arrays
-    if not keep.checkpoint:
-        return kept
-    return kept and keep.checkpoint.exists() and load_checkpoint(keep.checkpoint)[1]["run"] == path.name
+        same = kept and all(
+            np.array_equal(arrays[f"{EXTRA}{name}"], _dates(tensors, rows))
+            for name, rows in (("days", keep.days), ("graph_days", keep.graphs))
+        )
+    there = keep.checkpoint is not None and keep.checkpoint.exists()
+    net, info = load_checkpoint(keep.checkpoint) if there else (None, {"run": ""})
+    ours = info["run"] == key.filename
+    if same or not (kept and ours):
+        return same and (ours or keep.checkpoint is None)
+    chosen = choose_device(device)
+    with memory_explained(tensors, make_training(**job.training), chosen):
+        found = on_sessions(net, tensors, _scored(tensors, keep.days), chosen, ("routing", "expert_error"))
+        extras = _extras(net, tensors, found["routing"], found["expert_error"], keep, chosen)
+    store.save(key, replace(store.load(key), extras=extras))
+    return True
+
+
+def _dates(tensors: Tensors, rows: np.ndarray) -> np.ndarray:
+    return tensors.sessions[rows].to_numpy("datetime64[D]")
+
+
+def _scored(tensors: Tensors, days: np.ndarray) -> np.ndarray:
+    if not tensors.scored[days].all():
+        raise ValueError("days to keep must be scored sessions of the tensors: from the first full window on")
+    return days
 
 
 def _tidy(state: Path, store: RunStore) -> None:
@@ -185,20 +212,27 @@ def _tidy(state: Path, store: RunStore) -> None:
 
 
 def as_run(
-    tensors: Tensors, outcomes: dict[str, Outcome], info: dict[str, Any], keep_stocks: bool, extras: dict[str, Any]
+    tensors: Tensors,
+    outcomes: dict[str, Outcome],
+    info: dict[str, Any],
+    keep_stocks: bool,
+    extras: dict[str, Any],
+    cut_source: str = "val",
 ) -> Run:
     """Pack the outcomes of both stop rules: columns of the rule `val` end in `@val`.
 
     Daily series: the evaluator's mean, max, banks and share; mpi, its alert level and its components; psi, alpha, tau;
     mean routing weights over all stocks, over banks and weighted by the error (SPEC 7.6). Sessions: all for the first
-    seed, else those that the evaluation can use.
+    seed, else those that the evaluation can use. cut_source : of the alert levels (`alert_cuts`).
     """
     tail = outcomes["tail"]
     sessions = tensors.sessions[tail.rows]
     evaluated = (tensors.val | tensors.test)[tail.rows]
     columns: dict[str, np.ndarray] = {}
     for rule, ending in (("tail", ""), ("val", "@val")):
-        columns |= {f"{name}{ending}": series for name, series in _daily(tensors, outcomes[rule], rule).items()}
+        columns |= {
+            f"{name}{ending}": series for name, series in _daily(tensors, outcomes[rule], rule, cut_source).items()
+        }
     used = kept_sessions(evaluated, keep_stocks)
     kept = evaluated & keep_stocks
     return Run(
@@ -211,13 +245,14 @@ def as_run(
     )
 
 
-def _daily(tensors: Tensors, found: Outcome, rule: str) -> dict[str, np.ndarray]:
+def _daily(tensors: Tensors, found: Outcome, rule: str, cut_source: str) -> dict[str, np.ndarray]:
+    counted = tensors.scored if cut_source == "expanding" else getattr(tensors, cut_source)
     score, active, bank = found.score, found.active, tensors.is_bank
     series = {
         agg: daily_statistic(score, active, agg, threshold=found.theta_s, is_bank=bank)
         for agg in ("mean", "max", "banks", "share")
     }
-    level = alert_levels(found.mpi, alert_cuts(found.mpi, tensors.val[found.rows]))
+    level = alert_levels(found.mpi, alert_cuts(found.mpi, counted[found.rows], cut_source))
     series |= {"mpi": found.mpi, "level": level, "psi": found.psi, "alpha": found.alpha}
     series |= {name: found.components[:, k] for k, name in enumerate(COMPONENTS) if name in COMPONENTS[1:4]}
     weights = {"w": active}
@@ -230,18 +265,21 @@ def _daily(tensors: Tensors, found: Outcome, rule: str) -> dict[str, np.ndarray]
     return series
 
 
-def _extras(net: Network, tensors: Tensors, found: Outcome, keep: Keep, device: torch.device) -> dict[str, Any]:
-    """Routing and expert errors on the days to keep, learned graphs on a few; float16."""
-    if not np.isin(keep.days, found.rows).all():
-        raise ValueError("days to keep must be scored sessions of the tensors: from the first full window on")
-    at = np.searchsorted(found.rows, keep.days)
-    graphs = learned_graphs(net, tensors, keep.graphs, device)
+def _extras(
+    net: Network,
+    tensors: Tensors,
+    routing: np.ndarray,
+    expert_error: np.ndarray,
+    keep: Keep,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Routing and expert errors on the days to keep, both [days, N, K], learned graphs on a few; float16."""
     return {
-        "days": tensors.sessions[keep.days].to_numpy("datetime64[D]"),
-        "routing": found.routing[at].astype(np.float16),
-        "expert_error": found.expert_error[at].astype(np.float16),
-        "graph_days": tensors.sessions[keep.graphs].to_numpy("datetime64[D]"),
-        "graphs": graphs.astype(np.float16),
+        "days": _dates(tensors, keep.days),
+        "routing": routing.astype(np.float16),
+        "expert_error": expert_error.astype(np.float16),
+        "graph_days": _dates(tensors, keep.graphs),
+        "graphs": learned_graphs(net, tensors, keep.graphs, device).astype(np.float16),
     }
 
 
@@ -280,8 +318,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--training", nargs="*", default=[], metavar="KEY=VALUE", help="the same of TrainingConfig")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--epochs", type=int, help="cap; default: the method's own")
-    parser.add_argument("--tier", help="recorded with the run; default: gpu on a GPU, else cpu")
+    parser.add_argument("--epochs", type=int, help="cap; default: the market's, else the method's own")
+    parser.add_argument("--tier", help="recorded with the run; default: the market's, else gpu on a GPU, else cpu")
     parser.add_argument("--tensors", type=Path, help="default: data/interim/<market>/tensors.npz")
     parser.add_argument("--out", type=Path, help="run store; default: reports/<market>/runs/<stage of the method>")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -292,26 +330,64 @@ def main(argv: list[str] | None = None) -> None:
         tensors = Tensors.load(args.tensors or paths.interim / "tensors.npz")
         if tensors.market != args.market:
             raise ValueError(f"the tensor file is of market {tensors.market}, not {args.market}: name the right one")
+        stage = "model" if args.method in PRESETS else "deep_baselines"
+        listed, tier = market_job(paths, stage, args.method, args.variant)
         settings = ({"epochs": args.epochs} if args.epochs is not None else {}) | dict(map(_setting, args.training))
-        job = Job(args.method, args.variant, args.seed, dict(map(_setting, args.set)), settings)
-        store = RunStore(args.out or paths.runs("model" if args.method in PRESETS else "deep_baselines"))
+        overrides = listed.overrides | dict(map(_setting, args.set))
+        job = Job(args.method, args.variant, args.seed, overrides, listed.training | settings)
+        store = RunStore(args.out or paths.runs(stage))
         scratch = (args.out or paths.interim) / "unfinished"
-        tier = args.tier or ("gpu" if choose_device(args.device).type == "cuda" else "cpu")
+        tier = args.tier or tier or ("gpu" if choose_device(args.device).type == "cuda" else "cpu")
         key = train_one(tensors, job, store, device=args.device, tier=tier, scratch=scratch)
         print(store.path(key))
     except (TrainingError, ValueError, OSError) as error:
         sys.exit(str(error))
 
 
+def market_job(paths: MarketPaths, stage: str, method: str, variant: str = "full") -> tuple[Job, str]:
+    """What the market's parameter file says of this training, so that the command and the notebook make one run.
+
+    Returns (job, tier): the section's `training`, and settings and overrides of the listed job of this name, if there
+    is one. Without a parameter file, or without PyYAML to read it, an empty job and no tier; the latter is said.
+    """
+    path = _parameter_file(paths)
+    if path is None:
+        return Job(method, variant), ""
+    try:
+        import yaml
+    except ImportError:
+        print(f"{path} is not read, for PyYAML is missing: the defaults hold but for --epochs, --training, --tier, "
+              "so this may be another run than the notebook's", file=sys.stderr)  # fmt: skip
+        return Job(method, variant), ""
+    section = yaml.safe_load(path.read_text(encoding="utf-8")).get(stage) or {}
+    named = [job for job in section.get("jobs", []) if (job["method"], job.get("variant", "full")) == (method, variant)]
+    jobs = expand(
+        [(named or [{"method": method, "variant": variant}])[0] | {"seeds": [0]}], section.get("training", {})
+    )
+    return jobs[0], section.get("tier", "")
+
+
+def _parameter_file(paths: MarketPaths) -> Path | None:
+    """The market's own, else the root's if it is of this market; told by its text, as YAML may not be there."""
+    try:
+        base = paths.base
+    except FileNotFoundError:  # not in a repository: a bare machine
+        return None
+    own, root = base / "markets" / paths.name / "params.yaml", base / "params.yaml"
+    if own.exists():
+        return own
+    return root if root.exists() and f"\n  name: {paths.name}\n" in root.read_text(encoding="utf-8") else None
+
+
 def _setting(text: str) -> tuple[str, Any]:
-    """`top_k=10` as ("top_k", 10)."""
+    """`top_k=10` as ("top_k", 10); true and false in any case."""
     key, _, value = text.partition("=")
     for read in (int, float):
         try:
             return key, read(value)
         except ValueError:
             continue
-    return key, {"True": True, "False": False}.get(value, value)
+    return key, {"true": True, "false": False}.get(value.lower(), value)
 
 
 if __name__ == "__main__":
