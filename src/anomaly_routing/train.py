@@ -21,26 +21,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from anomaly_routing.evaluation.aggregate import daily_statistic
-from anomaly_routing.model.allocator import tune_allocator
+from anomaly_routing.model.allocator import memory_explained, tune_allocator
 from anomaly_routing.model.checkpoints import Fitted, load_checkpoint, rounded, save_checkpoint
 from anomaly_routing.model.config import PRESETS, make_config
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.network import Network
 from anomaly_routing.model.outcome import Outcome, learned_graphs, on_sessions, outcome
-from anomaly_routing.model.pressure_index import COMPONENTS, alert_cuts, alert_levels, market_weights
+from anomaly_routing.model.settings import market_settings
 from anomaly_routing.model.training import (
     STOP_RULES,
     TrainingConfig,
     choose_device,
     fit,
     make_training,
-    memory_explained,
 )
-from anomaly_routing.packing import device_name, kept_sessions, shortened
+from anomaly_routing.packing import as_run, device_name
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import EXTRA, Run, RunKey, RunStore
 from anomaly_routing.tensors import Tensors
@@ -211,60 +208,6 @@ def _tidy(state: Path, store: RunStore) -> None:
             partial.unlink(missing_ok=True)
 
 
-def as_run(
-    tensors: Tensors,
-    outcomes: dict[str, Outcome],
-    info: dict[str, Any],
-    keep_stocks: bool,
-    extras: dict[str, Any],
-    cut_source: str = "val",
-) -> Run:
-    """Pack the outcomes of both stop rules: columns of the rule `val` end in `@val`.
-
-    Daily series: the evaluator's mean, max, banks and share; mpi, its alert level and its components; psi, alpha, tau;
-    mean routing weights over all stocks, over banks and weighted by the error (SPEC 7.6). Sessions: all for the first
-    seed, else those that the evaluation can use. cut_source : of the alert levels (`alert_cuts`).
-    """
-    tail = outcomes["tail"]
-    sessions = tensors.sessions[tail.rows]
-    evaluated = (tensors.val | tensors.test)[tail.rows]
-    columns: dict[str, np.ndarray] = {}
-    for rule, ending in (("tail", ""), ("val", "@val")):
-        columns |= {
-            f"{name}{ending}": series for name, series in _daily(tensors, outcomes[rule], rule, cut_source).items()
-        }
-    used = kept_sessions(evaluated, keep_stocks)
-    kept = evaluated & keep_stocks
-    return Run(
-        score=tail.score[kept],
-        score_sessions=sessions[kept],
-        tickers=tensors.tickers,
-        daily=shortened(pd.DataFrame(columns, index=sessions)[used]),
-        info=info,
-        extras=extras,
-    )
-
-
-def _daily(tensors: Tensors, found: Outcome, rule: str, cut_source: str) -> dict[str, np.ndarray]:
-    counted = tensors.scored if cut_source == "expanding" else getattr(tensors, cut_source)
-    score, active, bank = found.score, found.active, tensors.is_bank
-    series = {
-        agg: daily_statistic(score, active, agg, threshold=found.theta_s, is_bank=bank)
-        for agg in ("mean", "max", "banks", "share")
-    }
-    level = alert_levels(found.mpi, alert_cuts(found.mpi, counted[found.rows], cut_source))
-    series |= {"mpi": found.mpi, "level": level, "psi": found.psi, "alpha": found.alpha}
-    series |= {name: found.components[:, k] for k, name in enumerate(COMPONENTS) if name in COMPONENTS[1:4]}
-    weights = {"w": active}
-    if rule == "tail":
-        series |= {"tau": found.tau} | dict(zip(("w_temp", "w_ctx", "w_prior"), found.source_weights.T, strict=True))
-        weights |= {"w_banks": active & bank, "w_error": np.nan_to_num(found.error)}
-    for name, counted in weights.items():
-        mean = market_weights(found.routing, counted)
-        series |= {f"{name}{k + 1}": mean[:, k] for k in range(mean.shape[1])}
-    return series
-
-
 def _extras(
     net: Network,
     tensors: Tensors,
@@ -331,10 +274,10 @@ def main(argv: list[str] | None = None) -> None:
         if tensors.market != args.market:
             raise ValueError(f"the tensor file is of market {tensors.market}, not {args.market}: name the right one")
         stage = "model" if args.method in PRESETS else "deep_baselines"
-        listed, tier = market_job(paths, stage, args.method, args.variant)
+        listed, tier = market_settings(paths, stage, args.method, args.variant)
         settings = ({"epochs": args.epochs} if args.epochs is not None else {}) | dict(map(_setting, args.training))
-        overrides = listed.overrides | dict(map(_setting, args.set))
-        job = Job(args.method, args.variant, args.seed, overrides, listed.training | settings)
+        overrides = listed["overrides"] | dict(map(_setting, args.set))
+        job = Job(args.method, args.variant, args.seed, overrides, listed["training"] | settings)
         store = RunStore(args.out or paths.runs(stage))
         scratch = (args.out or paths.interim) / "unfinished"
         tier = args.tier or tier or ("gpu" if choose_device(args.device).type == "cuda" else "cpu")
@@ -342,41 +285,6 @@ def main(argv: list[str] | None = None) -> None:
         print(store.path(key))
     except (TrainingError, ValueError, OSError) as error:
         sys.exit(str(error))
-
-
-def market_job(paths: MarketPaths, stage: str, method: str, variant: str = "full") -> tuple[Job, str]:
-    """What the market's parameter file says of this training, so that the command and the notebook make one run.
-
-    Returns (job, tier): the section's `training`, and settings and overrides of the listed job of this name, if there
-    is one. Without a parameter file, or without PyYAML to read it, an empty job and no tier; the latter is said.
-    """
-    path = _parameter_file(paths)
-    if path is None:
-        return Job(method, variant), ""
-    try:
-        import yaml
-    except ImportError:
-        print(f"{path} is not read, for PyYAML is missing: the defaults hold but for --epochs, --training, --tier, "
-              "so this may be another run than the notebook's", file=sys.stderr)  # fmt: skip
-        return Job(method, variant), ""
-    section = yaml.safe_load(path.read_text(encoding="utf-8")).get(stage) or {}
-    named = [job for job in section.get("jobs", []) if (job["method"], job.get("variant", "full")) == (method, variant)]
-    jobs = expand(
-        [(named or [{"method": method, "variant": variant}])[0] | {"seeds": [0]}], section.get("training", {})
-    )
-    return jobs[0], section.get("tier", "")
-
-
-def _parameter_file(paths: MarketPaths) -> Path | None:
-    """The market's own, else the root's if it is of this market; told by its text, as YAML may not be there."""
-    try:
-        base = paths.base
-    except FileNotFoundError:  # not in a repository: a bare machine
-        return None
-    own, root = base / "markets" / paths.name / "params.yaml", base / "params.yaml"
-    if own.exists():
-        return own
-    return root if root.exists() and f"\n  name: {paths.name}\n" in root.read_text(encoding="utf-8") else None
 
 
 def _setting(text: str) -> tuple[str, Any]:

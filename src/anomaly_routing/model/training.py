@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from anomaly_routing.files import plain
-from anomaly_routing.model.allocator import trim
+from anomaly_routing.model.allocator import memory_explained, trim
 from anomaly_routing.model.checkpoints import Fitted, TrainingState
 from anomaly_routing.model.config import ModelConfig, is_count, is_number
 from anomaly_routing.model.diagnostics import Clock, routing_diagnostics, small_parts
@@ -53,16 +52,16 @@ class TrainingConfig:
     memory_gib: float = 4.0  # of activations; a larger chunk is done in pieces, built again for the gradient
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "patience", "batch_sessions"):
-            if not is_count(getattr(self, key)):
-                raise ValueError(f"{key} is {getattr(self, key)!r}; it must be an integer from 1 up")
-        for key in ("learning_rate", "clip", "memory_gib", "scalar_speed"):
-            if not (is_number(getattr(self, key)) and getattr(self, key) > 0):
-                raise ValueError(f"{key} is {getattr(self, key)!r}; it must be a positive number")
-        if not (is_number(self.min_delta) and self.min_delta >= 0):
-            raise ValueError(f"min_delta is {self.min_delta!r}; it must be a number that is not negative")
-        if not (is_number(self.tail_share) and 0 < self.tail_share < 1):
-            raise ValueError(f"tail_share is {self.tail_share!r}; it must be a share between 0 and 1")
+        rules = (
+            (("epochs", "patience", "batch_sessions"), is_count, "an integer from 1 up"),
+            (("learning_rate", "clip", "memory_gib", "scalar_speed"), lambda v: v > 0, "a positive number"),
+            (("min_delta",), lambda v: v >= 0, "a number that is not negative"),
+            (("tail_share",), lambda v: 0 < v < 1, "a share between 0 and 1"),
+        )
+        for keys, holds, wanted in rules:
+            for key in keys:
+                if not (is_number(getattr(self, key)) and holds(getattr(self, key))):
+                    raise ValueError(f"{key} is {getattr(self, key)!r}; it must be {wanted}")
         if not isinstance(self.fit_tail, bool):
             raise ValueError(f"fit_tail is {self.fit_tail!r}; it can be False, True")
         if self.matmul not in MATMUL:
@@ -336,17 +335,3 @@ def _refuse_nan(line: dict[str, Any], config: TrainingConfig, state_file: Path |
             f"epoch {line['epoch']}: {', '.join(bad)} is not a number: lower learning_rate ({config.learning_rate}) or "
             f"clip ({config.clip}){kept}"
         )
-
-
-@contextmanager
-def memory_explained(tensors: Tensors, config: TrainingConfig, device: torch.device) -> Iterator[None]:
-    """Lack of memory inside becomes a TrainingError that names what to lower."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            f"out of memory on {device} with {len(tensors.tickers)} stocks and batches of {config.batch_sessions} "
-            f"sessions: lower memory_gib ({config.memory_gib}), then batch_sessions"
-        ) from error
