@@ -14,6 +14,7 @@ from anomaly_routing.model.dynamic_graph import ALPHA_RANGE
 from anomaly_routing.model.network import Network
 from anomaly_routing.model.outcome import on_sessions
 from anomaly_routing.model.pressure_index import LEVELS, alert_cuts, alert_levels
+from anomaly_routing.model.scoring import score_statistics, scores
 from anomaly_routing.model.training import Data, TrainingConfig, evaluate
 from anomaly_routing.runs import Run
 from anomaly_routing.tensors import Tensors
@@ -23,6 +24,7 @@ COLLAPSED = 0.99  # mean of the largest routing weight from which on the others 
 CLAMP_ROUNDING = 1e-4  # a stored alpha has some four digits
 CLIP = 8.0  # of scaled features (SPEC 3)
 ORDINARY = 0.95
+SHIFT = 5.0  # of the prototype in A56
 UNMOVED = 0.001  # nats, below which an entropy is called unchanged
 
 
@@ -133,8 +135,31 @@ def temperature_test(net: Network, tensors: Tensors, rows: np.ndarray) -> pd.Dat
     return pd.DataFrame(found)
 
 
+def temperature_words(
+    runs: Mapping[str, Run], tested: Mapping[str, str], everyone: Sequence[str], flatter: Mapping[str, float]
+) -> str:
+    """What the test of the temperature showed, and of which runs it can say nothing.
+
+    tested : preset -> the run whose weights are kept. everyone : all runs of the presets. flatter : preset -> nats by
+    which the printed rule flattens the routing from calm to stress more than the prose's.
+    """
+    gone, kept = collapsed_runs(runs), list(tested.values())
+    named = {run: f"{run} (entropy {kept_line(runs[run])['routing_entropy']:.2f})" for run in everyone}
+    alive = [f"{run} by {flatter[m]:.3f} nats" for m, run in tested.items() if run not in gone]
+    dead = " and ".join(named[run] for run in kept if run in gone)
+    unkept = " and ".join(named[run] for run in everyone if run not in kept and run not in gone)
+    parts = [
+        f"with the same weights the printed rule flattens the routing from calm to stress, against the prose's, in "
+        f"{' and '.join(alive)}" if alive else "",
+        f"{dead} collapsed, so there is nothing for a temperature to act on and the test says nothing" if dead else "",
+        f"{unkept} did not collapse and kept no weights, so what a temperature does there is not measured"
+        if unkept else "",
+    ]  # fmt: skip
+    return "; ".join(part for part in parts if part)
+
+
 def planted_shifts(
-    net: Network, tensors: Tensors, rows: np.ndarray, size: float = 5.0, every: int = 10
+    net: Network, tensors: Tensors, rows: np.ndarray, size: float = SHIFT, every: int = 10
 ) -> pd.DataFrame:
     """How much of a planted anomaly each expert copies (A56): one row an expert.
 
@@ -180,6 +205,17 @@ def alert_shares(mpi: pd.Series, tensors: Tensors, source: str = "val") -> list[
     return [100 * float(np.mean(level == k)) for k in range(len(LEVELS) + 1)]
 
 
+def alert_table(runs: Mapping[str, Run], tensors: Tensors, paper: Mapping[str, float]) -> pd.DataFrame:
+    """`alert_shares` of each run, then what the quantiles promise, then the paper's figures: L0 .. L4 and L3+L4."""
+    shares = {name: alert_shares(run.daily.mpi, tensors) for name, run in runs.items()}
+    shares["nominal"] = list(100 * np.diff((0, *LEVELS, 1)))
+    rows = [
+        {"run": name} | {f"L{k}": v for k, v in enumerate(own)} | {"L3+L4": sum(own[3:])}
+        for name, own in shares.items()
+    ]
+    return pd.DataFrame([*rows, {"run": "the paper", **paper}])
+
+
 def alert_sources(runs: Mapping[str, Run], tensors: Tensors) -> pd.DataFrame:
     """`alert_shares` by source of the cuts, of the runs that keep all their sessions; one row a run and source."""
     whole = tensors.sessions[tensors.scored][0]
@@ -192,3 +228,13 @@ def alert_sources(runs: Mapping[str, Run], tensors: Tensors) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows)
     return table.assign(**{"L3+L4": table.L3 + table.L4})
+
+
+def rescored(net: Network, run: Run, tensors: Tensors, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the sessions `rows`, one whole block of `literal`, made anew from the weights, and the stored ones."""
+    found = evaluate(net, Data(tensors, net.config, CPU), rows, TrainingConfig())
+    error, active = np.concatenate([out.error.numpy() for _, out in found]).astype(float), tensors.active[rows]
+    mu, sigma = run.info["mu_tail"], run.info["sigma_tail"]
+    if mu is None:  # the block is its own yardstick
+        mu, sigma = score_statistics(error, active, np.ones(len(rows), bool))
+    return scores(error, active, mu, sigma), run.score[run.score_sessions.get_indexer(tensors.sessions[rows])]
