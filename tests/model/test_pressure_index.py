@@ -194,7 +194,7 @@ def test_alert_cuts_and_levels():
 def wandering_index(sessions=420):
     """An index with trend and gaps, so that a cut taken one session early or late is another number."""
     rng = np.random.default_rng(2)
-    index = np.linspace(0.2, 0.7, sessions) + 0.1 * rng.random(sessions)
+    index = np.linspace(0.3, 0.4, sessions) + 0.3 * rng.random(sessions)
     index[rng.random(sessions) < 0.05] = np.nan
     return index, rng.random(sessions) > 0.1
 
