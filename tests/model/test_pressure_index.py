@@ -229,8 +229,9 @@ def test_expanding_cuts_are_those_of_a_plain_loop():
 @pytest.mark.parametrize("t", [260, 300, 419])
 def test_expanding_cuts_do_not_see_their_own_session_or_later_ones(t):
     index, counted = wandering_index()
+    index[t], counted[t] = 0.0, True
     before, spoilt = alert_cuts(index, counted, "expanding"), index.copy()
-    spoilt[t:] = 1 - spoilt[t:]
+    spoilt[t:] = 5.0 - spoilt[t:]  # from the lowest value to the highest: every quantile that counts it moves
     after = alert_cuts(spoilt, counted, "expanding")
     np.testing.assert_array_equal(after[: t + 1], before[: t + 1])
     np.testing.assert_array_equal(alert_cuts(index[: t + 1], counted[: t + 1], "expanding"), before[: t + 1])
