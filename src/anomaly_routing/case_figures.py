@@ -43,7 +43,9 @@ def present(fig: plt.Figure, base: Path | None = None, vector: bool = False) -> 
     with plt.rc_context({"figure.constrained_layout.use": not free}):
         buffer = io.BytesIO()
         fig.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
-        if base is not None and vector:
+        if base is not None and not vector:
+            base.with_suffix(".svg").unlink(missing_ok=True)  # of an earlier run
+        elif base is not None:
             with replacing(base.with_suffix(".svg")) as partial:
                 fig.savefig(partial, format="svg", dpi=MAP_DPI, metadata={"Date": None}, bbox_inches="tight")
     small = in_palette(buffer.getvalue())

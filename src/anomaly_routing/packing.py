@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from anomaly_routing.evaluation.aggregate import daily_statistic
+from anomaly_routing.model.outcome import Outcome
+from anomaly_routing.model.pressure_index import COMPONENTS, alert_cuts, alert_levels, market_weights
 from anomaly_routing.runs import Run
+from anomaly_routing.tensors import Tensors
 
 PAST = 250  # training sessions before the validation split that the matched budget looks back on (SPEC 9.6)
 CHANNELS = ("mean", "mpi", "mean@val", "mpi@val")  # of a lean run
@@ -34,6 +38,60 @@ def shortened(values: Any, bits: int = 16) -> Any:
     """Rounded to so many significant bits, 16 within 2e-5 of the value: those below do not compress and say nothing."""
     mantissa, exponent = np.frexp(values)
     return np.ldexp(np.round(mantissa * 2**bits) / 2**bits, exponent)
+
+
+def as_run(
+    tensors: Tensors,
+    outcomes: dict[str, Outcome],
+    info: dict[str, Any],
+    keep_stocks: bool,
+    extras: dict[str, Any],
+    cut_source: str = "val",
+) -> Run:
+    """Pack the outcomes of both stop rules: columns of the rule `val` end in `@val`.
+
+    Daily series: the evaluator's mean, max, banks and share; mpi, its alert level and its components; psi, alpha, tau;
+    mean routing weights over all stocks, over banks and weighted by the error (SPEC 7.6). Sessions: all for the first
+    seed, else those that the evaluation can use. cut_source : of the alert levels (`alert_cuts`).
+    """
+    tail = outcomes["tail"]
+    sessions = tensors.sessions[tail.rows]
+    evaluated = (tensors.val | tensors.test)[tail.rows]
+    columns: dict[str, np.ndarray] = {}
+    for rule, ending in (("tail", ""), ("val", "@val")):
+        columns |= {
+            f"{name}{ending}": series for name, series in _daily(tensors, outcomes[rule], rule, cut_source).items()
+        }
+    used = kept_sessions(evaluated, keep_stocks)
+    kept = evaluated & keep_stocks
+    return Run(
+        score=tail.score[kept],
+        score_sessions=sessions[kept],
+        tickers=tensors.tickers,
+        daily=shortened(pd.DataFrame(columns, index=sessions)[used]),
+        info=info,
+        extras=extras,
+    )
+
+
+def _daily(tensors: Tensors, found: Outcome, rule: str, cut_source: str) -> dict[str, np.ndarray]:
+    counted = tensors.scored if cut_source == "expanding" else getattr(tensors, cut_source)
+    score, active, bank = found.score, found.active, tensors.is_bank
+    series = {
+        agg: daily_statistic(score, active, agg, threshold=found.theta_s, is_bank=bank)
+        for agg in ("mean", "max", "banks", "share")
+    }
+    level = alert_levels(found.mpi, alert_cuts(found.mpi, counted[found.rows], cut_source))
+    series |= {"mpi": found.mpi, "level": level, "psi": found.psi, "alpha": found.alpha}
+    series |= {name: found.components[:, k] for k, name in enumerate(COMPONENTS) if name in COMPONENTS[1:4]}
+    weights = {"w": active}
+    if rule == "tail":
+        series |= {"tau": found.tau} | dict(zip(("w_temp", "w_ctx", "w_prior"), found.source_weights.T, strict=True))
+        weights |= {"w_banks": active & bank, "w_error": np.nan_to_num(found.error)}
+    for name, counted in weights.items():
+        mean = market_weights(found.routing, counted)
+        series |= {f"{name}{k + 1}": mean[:, k] for k in range(mean.shape[1])}
+    return series
 
 
 def lean(run: Run, train_end: str) -> Run:

@@ -56,8 +56,8 @@ def stamp(fig: plt.Figure, market: str, seeds: object = "none", device: str = "c
     fig.text(0.005, -0.015, text, fontsize=7.5, color=GREY, ha="left", va="top")
 
 
-def save(fig: plt.Figure, folder: Path, name: str, vector: bool = True) -> None:
-    """Write `name`.png and, unless it has too many marks, `name`.svg; the same figure gives the same bytes."""
+def save(fig: plt.Figure, folder: Path, name: str, vector: bool = False) -> None:
+    """Write `name`.png and, if asked, `name`.svg, for print; the same figure gives the same bytes."""
     formats = {"png": {"Software": None}} | ({"svg": {"Date": None}} if vector else {})
     if not vector:
         (Path(folder) / f"{name}.svg").unlink(missing_ok=True)  # of an earlier run

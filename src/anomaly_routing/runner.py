@@ -25,6 +25,7 @@ from anomaly_routing.paths import MarketPaths, repository
 from anomaly_routing.plots import in_palette
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+CURSOR_UP = "\x1b[A"
 VOLATILE = ("papermill", "execution", "widgets")
 
 
@@ -70,9 +71,9 @@ def clean(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _is_progress(output: nbformat.NotebookNode) -> bool:
-    """A progress bar returns the carriage (or ends with an empty line); a warning does neither, so warnings stay."""
+    """A progress bar returns the carriage, ends with an empty line or lifts the cursor; a warning does none of it."""
     stderr = output.output_type == "stream" and output.name == "stderr"
-    return stderr and ("\r" in output.text or not output.text.strip())
+    return stderr and ("\r" in output.text or not output.text.replace(CURSOR_UP, "").strip())
 
 
 def run_stage(stage: str, params_file: Path) -> Path:

@@ -16,31 +16,28 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from anomaly_routing.evaluation.aggregate import daily_statistic
-from anomaly_routing.model.allocator import tune_allocator
+from anomaly_routing.model.allocator import memory_explained, tune_allocator
 from anomaly_routing.model.checkpoints import Fitted, load_checkpoint, rounded, save_checkpoint
 from anomaly_routing.model.config import PRESETS, make_config
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.network import Network
-from anomaly_routing.model.outcome import Outcome, learned_graphs, outcome
-from anomaly_routing.model.pressure_index import COMPONENTS, alert_cuts, alert_levels, market_weights
+from anomaly_routing.model.outcome import Outcome, learned_graphs, on_sessions, outcome
+from anomaly_routing.model.settings import market_settings
 from anomaly_routing.model.training import (
     STOP_RULES,
     TrainingConfig,
     choose_device,
     fit,
     make_training,
-    memory_explained,
 )
-from anomaly_routing.packing import device_name, kept_sessions, shortened
+from anomaly_routing.packing import as_run, device_name
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import EXTRA, Run, RunKey, RunStore
 from anomaly_routing.tensors import Tensors
@@ -125,8 +122,8 @@ def train_one(
     """Train, score and store one run, unless it is there.
 
     scratch : folder for the state of an unfinished training. keep : None keeps daily series alone; a stored run of the
-    model that lacks what is to be kept is trained again. pack : of a sweep, what becomes of the run before it is
-    stored; such a training shows no progress of its own.
+    model that keeps other sessions gets these from its checkpoint, and without a checkpoint it is trained again.
+    pack : of a sweep, what becomes of the run before it is stored; such a training shows no progress of its own.
     """
     key = job.key(tensors)
     if job.method not in PRESETS:
@@ -136,7 +133,7 @@ def train_one(
             device=device, tier=tier, keep_stocks=keep is not None, label=job.name,
         )  # fmt: skip
     state = scratch / f"{Path(key.filename).stem}.safetensors"
-    if key in store and (keep is None or _has(store.path(key), keep)):
+    if key in store and (keep is None or _completed(tensors, job, key, store, keep, device)):
         _tidy(state, store)
         return key
     chosen = choose_device(device)
@@ -158,22 +155,49 @@ def train_one(
         "seconds": round(sum(line["seconds"] for line in fitted.history), 1),
         "seconds_of_scoring": round(time.perf_counter() - started, 1),
     }
-    extras = {} if keep is None else _extras(net, tensors, outcomes["tail"], keep, chosen)
+    extras = {}
+    if keep is not None:
+        with memory_explained(tensors, training, chosen):
+            tail = outcomes["tail"]
+            at = np.searchsorted(tail.rows, _scored(tensors, keep.days))
+            extras = _extras(net, tensors, tail.routing[at], tail.expert_error[at], keep, chosen)
     if keep is not None and keep.checkpoint:  # before the run: a run that is stored is not made again
         save_checkpoint(keep.checkpoint, net, {"run": key.filename, "stop_rule": "tail"})
-    run = as_run(tensors, outcomes, info, keep is not None, extras)
+    run = as_run(tensors, outcomes, info, keep is not None, extras, net.config.cut_source)
     store.save(key, pack(run) if pack else run)
     _tidy(state, store)
     return key
 
 
-def _has(path: Path, keep: Keep) -> bool:
-    """The stored run keeps single sessions, and the checkpoint is there and of this run."""
-    with np.load(path) as arrays:
+def _completed(tensors: Tensors, job: Job, key: RunKey, store: RunStore, keep: Keep, device: str) -> bool:
+    """Whether the stored run keeps what is to be kept, now if not before; False: it must be trained again."""
+    with np.load(store.path(key)) as arrays:
         kept = f"{EXTRA}routing" in arrays
-    if not keep.checkpoint:
-        return kept
-    return kept and keep.checkpoint.exists() and load_checkpoint(keep.checkpoint)[1]["run"] == path.name
+        same = kept and all(
+            np.array_equal(arrays[f"{EXTRA}{name}"], _dates(tensors, rows))
+            for name, rows in (("days", keep.days), ("graph_days", keep.graphs))
+        )
+    there = keep.checkpoint is not None and keep.checkpoint.exists()
+    net, info = load_checkpoint(keep.checkpoint) if there else (None, {"run": ""})
+    ours = info["run"] == key.filename
+    if same or not (kept and ours):
+        return same and (ours or keep.checkpoint is None)
+    chosen = choose_device(device)
+    with memory_explained(tensors, make_training(**job.training), chosen):
+        found = on_sessions(net, tensors, _scored(tensors, keep.days), chosen, ("routing", "expert_error"))
+        extras = _extras(net, tensors, found["routing"], found["expert_error"], keep, chosen)
+    store.save(key, replace(store.load(key), extras=extras))
+    return True
+
+
+def _dates(tensors: Tensors, rows: np.ndarray) -> np.ndarray:
+    return tensors.sessions[rows].to_numpy("datetime64[D]")
+
+
+def _scored(tensors: Tensors, days: np.ndarray) -> np.ndarray:
+    if not tensors.scored[days].all():
+        raise ValueError("days to keep must be scored sessions of the tensors: from the first full window on")
+    return days
 
 
 def _tidy(state: Path, store: RunStore) -> None:
@@ -184,64 +208,21 @@ def _tidy(state: Path, store: RunStore) -> None:
             partial.unlink(missing_ok=True)
 
 
-def as_run(
-    tensors: Tensors, outcomes: dict[str, Outcome], info: dict[str, Any], keep_stocks: bool, extras: dict[str, Any]
-) -> Run:
-    """Pack the outcomes of both stop rules: columns of the rule `val` end in `@val`.
-
-    Daily series: the evaluator's mean, max, banks and share; mpi, its alert level and its components; psi, alpha, tau;
-    mean routing weights over all stocks, over banks and weighted by the error (SPEC 7.6). Sessions: all for the first
-    seed, else those that the evaluation can use.
-    """
-    tail = outcomes["tail"]
-    sessions = tensors.sessions[tail.rows]
-    evaluated = (tensors.val | tensors.test)[tail.rows]
-    columns: dict[str, np.ndarray] = {}
-    for rule, ending in (("tail", ""), ("val", "@val")):
-        columns |= {f"{name}{ending}": series for name, series in _daily(tensors, outcomes[rule], rule).items()}
-    used = kept_sessions(evaluated, keep_stocks)
-    kept = evaluated & keep_stocks
-    return Run(
-        score=tail.score[kept],
-        score_sessions=sessions[kept],
-        tickers=tensors.tickers,
-        daily=shortened(pd.DataFrame(columns, index=sessions)[used]),
-        info=info,
-        extras=extras,
-    )
-
-
-def _daily(tensors: Tensors, found: Outcome, rule: str) -> dict[str, np.ndarray]:
-    score, active, bank = found.score, found.active, tensors.is_bank
-    series = {
-        agg: daily_statistic(score, active, agg, threshold=found.theta_s, is_bank=bank)
-        for agg in ("mean", "max", "banks", "share")
-    }
-    level = alert_levels(found.mpi, alert_cuts(found.mpi, tensors.val[found.rows]))
-    series |= {"mpi": found.mpi, "level": level, "psi": found.psi, "alpha": found.alpha}
-    series |= {name: found.components[:, k] for k, name in enumerate(COMPONENTS) if name in COMPONENTS[1:4]}
-    weights = {"w": active}
-    if rule == "tail":
-        series |= {"tau": found.tau} | dict(zip(("w_temp", "w_ctx", "w_prior"), found.source_weights.T, strict=True))
-        weights |= {"w_banks": active & bank, "w_error": np.nan_to_num(found.error)}
-    for name, counted in weights.items():
-        mean = market_weights(found.routing, counted)
-        series |= {f"{name}{k + 1}": mean[:, k] for k in range(mean.shape[1])}
-    return series
-
-
-def _extras(net: Network, tensors: Tensors, found: Outcome, keep: Keep, device: torch.device) -> dict[str, Any]:
-    """Routing and expert errors on the days to keep, learned graphs on a few; float16."""
-    if not np.isin(keep.days, found.rows).all():
-        raise ValueError("days to keep must be scored sessions of the tensors: from the first full window on")
-    at = np.searchsorted(found.rows, keep.days)
-    graphs = learned_graphs(net, tensors, keep.graphs, device)
+def _extras(
+    net: Network,
+    tensors: Tensors,
+    routing: np.ndarray,
+    expert_error: np.ndarray,
+    keep: Keep,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Routing and expert errors on the days to keep, both [days, N, K], learned graphs on a few; float16."""
     return {
-        "days": tensors.sessions[keep.days].to_numpy("datetime64[D]"),
-        "routing": found.routing[at].astype(np.float16),
-        "expert_error": found.expert_error[at].astype(np.float16),
-        "graph_days": tensors.sessions[keep.graphs].to_numpy("datetime64[D]"),
-        "graphs": graphs.astype(np.float16),
+        "days": _dates(tensors, keep.days),
+        "routing": routing.astype(np.float16),
+        "expert_error": expert_error.astype(np.float16),
+        "graph_days": _dates(tensors, keep.graphs),
+        "graphs": learned_graphs(net, tensors, keep.graphs, device).astype(np.float16),
     }
 
 
@@ -280,8 +261,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--training", nargs="*", default=[], metavar="KEY=VALUE", help="the same of TrainingConfig")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--epochs", type=int, help="cap; default: the method's own")
-    parser.add_argument("--tier", help="recorded with the run; default: gpu on a GPU, else cpu")
+    parser.add_argument("--epochs", type=int, help="cap; default: the market's, else the method's own")
+    parser.add_argument("--tier", help="recorded with the run; default: the market's, else gpu on a GPU, else cpu")
     parser.add_argument("--tensors", type=Path, help="default: data/interim/<market>/tensors.npz")
     parser.add_argument("--out", type=Path, help="run store; default: reports/<market>/runs/<stage of the method>")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -292,11 +273,14 @@ def main(argv: list[str] | None = None) -> None:
         tensors = Tensors.load(args.tensors or paths.interim / "tensors.npz")
         if tensors.market != args.market:
             raise ValueError(f"the tensor file is of market {tensors.market}, not {args.market}: name the right one")
+        stage = "model" if args.method in PRESETS else "deep_baselines"
+        listed, tier = market_settings(paths, stage, args.method, args.variant)
         settings = ({"epochs": args.epochs} if args.epochs is not None else {}) | dict(map(_setting, args.training))
-        job = Job(args.method, args.variant, args.seed, dict(map(_setting, args.set)), settings)
-        store = RunStore(args.out or paths.runs("model" if args.method in PRESETS else "deep_baselines"))
+        overrides = listed["overrides"] | dict(map(_setting, args.set))
+        job = Job(args.method, args.variant, args.seed, overrides, listed["training"] | settings)
+        store = RunStore(args.out or paths.runs(stage))
         scratch = (args.out or paths.interim) / "unfinished"
-        tier = args.tier or ("gpu" if choose_device(args.device).type == "cuda" else "cpu")
+        tier = args.tier or tier or ("gpu" if choose_device(args.device).type == "cuda" else "cpu")
         key = train_one(tensors, job, store, device=args.device, tier=tier, scratch=scratch)
         print(store.path(key))
     except (TrainingError, ValueError, OSError) as error:
@@ -304,14 +288,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """`top_k=10` as ("top_k", 10)."""
+    """`top_k=10` as ("top_k", 10); true and false in any case."""
     key, _, value = text.partition("=")
     for read in (int, float):
         try:
             return key, read(value)
         except ValueError:
             continue
-    return key, {"True": True, "False": False}.get(value, value)
+    return key, {"true": True, "false": False}.get(value.lower(), value)
 
 
 if __name__ == "__main__":

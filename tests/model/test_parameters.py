@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_networks import PRESETS, network, parameters
+import torch
+from small_networks import PRESETS, mixed, network, parameters
 
 from anomaly_routing.model import config as config_module
 from anomaly_routing.model.config import make_config
@@ -114,6 +115,13 @@ def test_a_preset_is_a_column_of_the_table(preset, column):
         ("intended", {"topk": 3}, ["topk", "top_k"]),
         ("intended", {"topk_rule": "medium"}, ["medium", "soft", "hard"]),
         ("intended", {"div_sign": 0}, ["div_sign"]),
+        ("intended", {"div_sign": True}, ["div_sign", "1, -1"]),
+        ("intended", {"gcn_loops": 1}, ["gcn_loops is 1", "False, True"]),
+        ("intended", {"gamma1": float("inf")}, ["gamma1 is inf", "not negative"]),
+        ("intended", {"gamma2": float("nan")}, ["gamma2 is nan", "not negative"]),
+        ("intended", {"gamma1": True}, ["gamma1 is True", "not negative"]),
+        ("intended", {"top_k": True}, ["top_k is True", "integer from 1 up"]),
+        ("intended", {"cut_source": "test"}, ["'val', 'train', 'expanding'"]),
     ],
 )
 def test_what_does_not_exist_is_refused_with_what_does(preset, overrides, told):
@@ -137,6 +145,25 @@ def test_starting_values(preset):
         np.testing.assert_allclose(np.log1p(np.exp(start["graph.stress.beta"])), 1, rtol=1e-6)
         np.testing.assert_array_equal(start["graph.sources.w"], [0, 0, 1])
         np.testing.assert_array_equal(start["graph.sources.v"], [0.5, 0.5, -1])
+
+
+@pytest.mark.parametrize(
+    ("part", "shape", "told"),
+    [
+        ("x", (21, 9, 28), r"x is \(21, 9, 28\); it must be \[sessions, stocks, 29 features\]"),
+        ("x", (19, 9, 29), r"at least the 20 sessions of a window"),
+        ("x", (21, 9), r"x is \(21, 9\)"),
+        ("active", (3, 9), r"active is \(3, 9\) .* they must be \(2, 9\) and \(2, 4\)"),
+        ("active", (2, 8), r"active is \(2, 8\)"),
+        ("stress", (2, 3), r"stress \(2, 3\)"),
+        ("prior", (9, 8), r"prior is \(9, 8\); x holds 9 stocks, so it must be \(9, 9\)"),
+    ],
+)
+def test_shapes_that_do_not_belong_together_are_refused(part, shape, told):
+    chunk = dict(zip(("x", "active", "prior", "stress"), mixed(9, 2).tensors(), strict=True))
+    network()(**chunk)
+    with pytest.raises(ValueError, match=told):
+        network()(**chunk | {part: torch.ones(shape, dtype=chunk[part].dtype)})
 
 
 def test_scalars_have_no_axis():

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from anomaly_routing.model.config import make_config
-from anomaly_routing.model.pressure_index import alert_cuts, alert_levels, components, pressure_index, theta
+from anomaly_routing.model.pressure_index import (
+    EXPANDING_FROM,
+    LEVELS,
+    alert_cuts,
+    alert_levels,
+    components,
+    pressure_index,
+    theta,
+)
 from anomaly_routing.model.scoring import block_scores, score_statistics, scores
 from tests.oracles import pressure_oracle as oracle
 
@@ -181,3 +189,57 @@ def test_alert_cuts_and_levels():
     np.testing.assert_array_equal(levels, oracle.alert_levels(index, cuts))
     edges = np.concatenate([[cuts[0] - 1e-9], cuts, [1.0]])
     np.testing.assert_array_equal(alert_levels(edges, cuts), [0, 1, 2, 3, 4, 4])
+
+
+def wandering_index(sessions=420):
+    """An index with trend and gaps, so that a cut taken one session early or late is another number."""
+    rng = np.random.default_rng(2)
+    index = np.linspace(0.3, 0.4, sessions) + 0.3 * rng.random(sessions)
+    index[rng.random(sessions) < 0.05] = np.nan
+    return index, rng.random(sessions) > 0.1
+
+
+def test_cuts_of_the_training_sessions():
+    index, counted = wandering_index()
+    train = counted & (np.arange(len(index)) < 200)
+    expected = [oracle.quantile([v for v, own in zip(index, train, strict=True) if own and v == v], q) for q in LEVELS]
+    np.testing.assert_allclose(alert_cuts(index, train, "train"), expected, rtol=1e-12)
+
+
+def test_expanding_cuts_are_those_of_a_plain_loop():
+    """7.5: each session is judged by the marked ones before it, from the 251st of them on."""
+    index, counted = wandering_index()
+    cuts, past, ready = alert_cuts(index, counted, "expanding"), [], 0
+    for t, value in enumerate(index):
+        if len(past) < EXPANDING_FROM:
+            assert np.isnan(cuts[t]).all()
+        else:
+            np.testing.assert_allclose(cuts[t], [oracle.quantile(past, q) for q in LEVELS], rtol=1e-12)
+            ready += 1
+        if counted[t] and value == value:
+            past.append(value)
+    assert 80 < ready < 200
+    levels = alert_levels(index, cuts)
+    for t, value in enumerate(index):
+        known = value == value and np.isfinite(cuts[t]).all()
+        assert levels[t] == (oracle.alert_levels([value], cuts[t])[0] if known else -1)
+    assert set(levels) >= {-1, 0, 4}
+
+
+@pytest.mark.parametrize("t", [300, 350, 419])
+def test_expanding_cuts_do_not_see_their_own_session_or_later_ones(t):
+    index, counted = wandering_index()
+    index[t], counted[t] = 0.0, True
+    before, spoilt = alert_cuts(index, counted, "expanding"), index.copy()
+    spoilt[t:] = 5.0 - spoilt[t:]  # from the lowest value to the highest: every quantile that counts it moves
+    after = alert_cuts(spoilt, counted, "expanding")
+    np.testing.assert_array_equal(after[: t + 1], before[: t + 1])
+    np.testing.assert_array_equal(alert_cuts(index[: t + 1], counted[: t + 1], "expanding"), before[: t + 1])
+    if t < 400:
+        assert not np.allclose(after[t + 20 :], before[t + 20 :])
+
+
+def test_another_source_of_cuts_is_refused():
+    index, counted = wandering_index()
+    with pytest.raises(ValueError, match="no cut source 'test'; there are: val, train, expanding"):
+        alert_cuts(index, counted, "test")

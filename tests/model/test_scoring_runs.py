@@ -12,7 +12,7 @@ from safetensors import safe_open
 from small_networks import PRESETS, SMALL, TESTED, TRAINED, VALIDATED, altered, small_network, small_tensors
 
 from anomaly_routing import packing, train
-from anomaly_routing.model import training
+from anomaly_routing.model import pressure_index, training
 from anomaly_routing.model.checkpoints import load_checkpoint, rounded, save_checkpoint
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.outcome import Outcome, learned_graphs, outcome
@@ -420,6 +420,61 @@ def test_a_stored_run_that_lacks_what_is_to_be_kept_is_made_again(tensors, tmp_p
     keep.checkpoint.unlink()
     train_one(tensors, job(), store, keep=keep, **options)
     assert load_checkpoint(keep.checkpoint)[1]["run"] == key.filename
+
+
+def test_other_sessions_to_keep_come_from_the_checkpoint(tensors, tmp_path, monkeypatch):
+    """Nothing is trained, nothing else in the stored run moves, and what is kept is what a training would have kept."""
+    keep, store = replace(KEEP, checkpoint=tmp_path / "net.safetensors"), RunStore(tmp_path / "runs")
+    other = replace(keep, days=np.array([120, 121, 160]), graphs=np.array([155]))
+    options = {"device": "cpu", "tier": "quick", "scratch": tmp_path / "scratch"}
+    train_one(tensors, job(), store, keep=other, **options)
+    expected = store.load(job().key(tensors))
+    store.path(job().key(tensors)).unlink()
+    key = train_one(tensors, job(), store, keep=keep, **options)
+    before = store.load(key)
+    monkeypatch.setattr(train, "fit", None)
+    for wanted in (other, replace(other, graphs=KEEP.graphs), replace(other, graphs=other.graphs)):
+        assert train_one(tensors, job(), store, keep=wanted, **options) == key
+        run = store.load(key)
+        np.testing.assert_array_equal(
+            run.extras["graph_days"], tensors.sessions[wanted.graphs].to_numpy("datetime64[D]")
+        )
+        pd.testing.assert_frame_equal(run.daily, before.daily)
+        np.testing.assert_array_equal(run.score, before.score)
+        assert run.info == before.info
+    assert run.extras.keys() == expected.extras.keys()
+    for name, values in expected.extras.items():
+        if name.endswith("days"):
+            np.testing.assert_array_equal(run.extras[name], values)
+        else:
+            np.testing.assert_allclose(run.extras[name], values, rtol=2e-3, atol=1e-4, err_msg=name)
+    assert np.abs(run.extras["routing"] - before.extras["routing"]).max() > 1e-3  # there was something to replace
+    train_one(tensors, job(), store, keep=replace(wanted, days=np.array([], int)), **options)
+    assert store.load(key).extras["routing"].shape == (0, 7, 4)
+    with pytest.raises(ValueError, match="must be scored sessions"):
+        train_one(tensors, job(), store, keep=replace(wanted, days=np.array([3])), **options)
+
+
+def test_the_source_of_the_alert_cuts_moves_the_levels_alone(packed, tensors, tmp_path, monkeypatch):
+    """SPEC 7.5: the key reaches the run; the other series stay."""
+    monkeypatch.setattr(pressure_index, "EXPANDING_FROM", 50)
+    outcomes, run = packed
+    places = {"val": tensors.val, "train": tensors.train, "expanding": tensors.scored}
+    for source, counted in places.items():
+        other = as_run(tensors, outcomes, {}, True, {}, source).daily
+        levels = other.columns[other.columns.str.startswith("level")]
+        pd.testing.assert_frame_equal(other.drop(columns=levels), run.daily.drop(columns=levels))
+        mpi = outcomes["tail"].mpi
+        for t in (10, 60, TRAINED + 20, len(ROWS) - 1):
+            past = mpi[:t] if source == "expanding" else mpi[counted[ROWS]]
+            cuts = [oracle.quantile(past, q) for q in pressure_index.LEVELS]
+            expected = oracle.alert_levels([mpi[t]], cuts)[0] if source != "expanding" or t >= 50 else -1
+            assert other["level"].iloc[t] == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "as_run", lambda *a: (_ for _ in ()).throw(InterruptedError(a[-1])))
+        with pytest.raises(InterruptedError, match="expanding"):
+            options = {"device": "cpu", "tier": "quick", "scratch": tmp_path, "keep": None}
+            train_one(tensors, job(cut_source="expanding"), RunStore(tmp_path), **options)
 
 
 def test_a_run_is_never_stored_before_its_checkpoint(tensors, tmp_path, monkeypatch):

@@ -231,6 +231,10 @@ def test_the_log_of_an_epoch_is_what_plain_loops_give(tensors):
         own = slice(2 * k, 2 * k + 2)
         variance = ((truth[:, own] - truth[:, own].mean(0)) ** 2).sum()
         assert log["explained_variance"][k] == pytest.approx(1 - (rest[:, own] ** 2).sum() / variance)
+    rows = [sum(float(w) > 0 for w in out.learned[0, i]) for _, out, i in on]
+    assert log["neighbours"] == {"mean": pytest.approx(np.mean(rows)), "min": min(rows)}
+    assert log["without_neighbours"] == pytest.approx(np.mean([n == 0 for n in rows]))
+    assert min(rows) < np.mean(rows)
 
 
 def test_what_is_logged_every_epoch(plain_training):
@@ -251,6 +255,7 @@ def test_what_is_logged_every_epoch(plain_training):
         "psi",
     }
     named |= {"source_weights", "tau", "mean_w", "mean_max_w", "routing_entropy", "corr_l1_l2", "explained_variance"}
+    named |= {"neighbours", "without_neighbours"}
     for line in history:
         assert line.keys() == named | {"module_seconds"}
         assert line["steps"] == len(chunks(np.arange(40, 40 + TRAINED - TAIL), 16, 0, line["epoch"]))
@@ -550,6 +555,15 @@ def test_running_out_of_memory_says_what_to_change(tensors, monkeypatch, where, 
         trained(tensors)
 
 
+@pytest.mark.parametrize("lack", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")], ids=["numpy", "cuda"])
+@pytest.mark.parametrize("where", ["Data", "train_epoch"])
+def test_a_market_too_large_for_the_memory_says_so_too(tensors, monkeypatch, where, lack):
+    """NumPy raises MemoryError, and moving a market to the device may be the first that does not fit."""
+    monkeypatch.setattr(training, where, lambda *args: (_ for _ in ()).throw(lack))
+    with pytest.raises(TrainingError, match=r"out of memory on cpu with 7 stocks"):
+        trained(tensors)
+
+
 def test_another_error_is_not_called_a_lack_of_memory(tensors, monkeypatch):
     monkeypatch.setattr(training, "forward", lambda *a: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size") as caught:
@@ -575,6 +589,16 @@ def test_too_few_samples_say_what_to_change(tensors):
         ({"learning_rate": "fast"}, "learning_rate is 'fast'; it must be a positive number"),
         ({"memory_gib": 0}, "memory_gib is 0; it must be a positive number"),
         ({"tail_share": 1.0}, "tail_share is 1.0; it must be a share between 0 and 1"),
+        ({"epochs": True}, "epochs is True; it must be an integer from 1 up"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf; it must be a positive number"),
+        ({"clip": float("nan")}, "clip is nan; it must be a positive number"),
+        ({"memory_gib": True}, "memory_gib is True; it must be a positive number"),
+        ({"min_delta": float("nan")}, "min_delta is nan; it must be a number that is not negative"),
+        ({"min_delta": "x"}, "min_delta is 'x'; it must be a number that is not negative"),
+        ({"min_delta": -5}, "min_delta is -5; it must be a number that is not negative"),
+        ({"tail_share": float("nan")}, "tail_share is nan; it must be a share between 0 and 1"),
+        ({"fit_tail": "false"}, "fit_tail is 'false'; it can be False, True"),
+        ({"fit_tail": 1}, "fit_tail is 1; it can be False, True"),
         ({"matmul": "fast"}, "matmul is 'fast'; it can be highest, high, medium"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -1,8 +1,16 @@
-"""glibc's memory allocator, told what a training step needs. On other systems nothing happens."""
+"""Memory: glibc's allocator told what a training step needs (elsewhere nothing happens), and a lack of it explained."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from anomaly_routing.model.errors import TrainingError
+from anomaly_routing.tensors import Tensors
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # names of glibc's mallopt
 
@@ -30,3 +38,17 @@ def _glibc() -> ctypes.CDLL | None:
         return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
     except OSError:
         return None
+
+
+@contextmanager
+def memory_explained(tensors: Tensors, config: Any, device: torch.device) -> Iterator[None]:
+    """Lack of memory inside becomes a TrainingError that names what to lower."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"out of memory on {device} with {len(tensors.tickers)} stocks and batches of {config.batch_sessions} "
+            f"sessions: lower memory_gib ({config.memory_gib}), then batch_sessions"
+        ) from error

@@ -6,6 +6,7 @@ can be flipped alone: `make_config("intended", tau_rule="rising")`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -32,6 +33,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "expert_task": ("rebuild", "predict"),
     "routing_rule": ("soft", "uniform", "top2", "hard"),
     "rec_rule": ("all", "routed"),
+    "cut_source": ("val", "train", "expanding"),
 }
 WEIGHTS = ("gamma1", "gamma2", "alpha_fixed")  # numbers that are not negative
 PRESETS: dict[str, dict[str, Any]] = {
@@ -61,6 +63,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 HORIZONS = (1, 3, 5)  # sessions that the three decoders rebuild (SPEC 7.1)
+
+
+def is_number(value: object) -> bool:
+    """A finite number; True and False are none, though Python counts with them."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_count(value: object) -> bool:
+    """An integer from 1 up."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,7 @@ class ModelConfig:
     expert_task: str = "rebuild"  # A56: predict each feature from the others of its category
     routing_rule: str = "soft"  # Table 7: 1/K without a gate | the two largest | the largest, no gradient to the gate
     rec_rule: str = "all"  # A57: the experts' errors in L_rec weighted by the routing
+    cut_source: str = "val"  # A11, SPEC 7.5: the sessions whose MPI fixes the alert levels
 
     def identity(self) -> dict[str, Any]:
         """What tells two models apart: all keys, of the designs only those that are not the full model's.
@@ -114,11 +127,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
             allowed = CHOICES.get(key)
-            if allowed and value not in allowed:
+            if allowed and not any(value == choice and type(value) is type(choice) for choice in allowed):
                 raise ValueError(f"{key} is {value!r}; it can be {', '.join(map(repr, allowed))}")
-            if not allowed and key in WEIGHTS and not (isinstance(value, int | float) and value >= 0):
+            if not allowed and key in WEIGHTS and not (is_number(value) and value >= 0):
                 raise ValueError(f"{key} is {value!r}; it must be a number that is not negative")
-            if not allowed and key not in WEIGHTS and not (isinstance(value, int) and value >= 1):
+            if not allowed and key not in WEIGHTS and not is_count(value):
                 raise ValueError(f"{key} is {value!r}; it must be an integer from 1 up")
         if self.window < max(HORIZONS):
             raise ValueError(f"window is {self.window}; the longest decoder rebuilds {max(HORIZONS)} sessions")
@@ -135,7 +148,7 @@ DESIGN = {
     key: getattr(_AS_CONFIGURED, key)
     for key in (
         *("cross_attention", "use_prior", "sources", "alpha_rule", "alpha_fixed", "mechanisms", "contagion_sees"),
-        *("expert_task", "routing_rule", "rec_rule"),
+        *("expert_task", "routing_rule", "rec_rule", "cut_source"),
     )
 }
 

@@ -59,19 +59,21 @@ class Clock:
 
 
 def small_parts(batch: Any, out: Output, window: int) -> dict[str, Tensor]:
-    """What the diagnostics need of a batch: no graph among it, so that many batches fit into memory."""
+    """What the diagnostics need of a batch: of the graph its counts alone, so that many batches fit into memory."""
     by_stock = {name: getattr(out, name)[batch.active] for name in ("routing", "expert_error", "rebuilt")}
     by_session = {name: getattr(out, name) for name in ("alpha", "psi", "source_weights", "tau")}
-    return by_stock | by_session | {"truth": batch.x[window - 1 :][batch.active]}
+    neighbours = (out.learned > 0).sum(-1)[batch.active]  # non-zeros a row (SPEC 15, test 5)
+    return by_stock | by_session | {"truth": batch.x[window - 1 :][batch.active], "neighbours": neighbours}
 
 
 def routing_diagnostics(columns: list[list[int]], collected: list[dict[str, Tensor]]) -> dict[str, Any]:
-    """Quantiles of alpha and psi, source weights, tau, and how experts and weights behave; of `small_parts` batches.
+    """Quantiles of alpha and psi, source weights, tau, how experts and weights behave, and the non-zeros of a row of
+    A_learned (mean, fewest, share of empty rows); of `small_parts` batches.
 
     columns : the features of each expert. Explained variance is over stock-days and features of the category.
     """
     joined = {name: torch.cat([part[name] for part in collected]) for name in collected[0]}
-    weights, errors = joined["routing"], joined["expert_error"]
+    weights, errors, neighbours = joined["routing"], joined["expert_error"], joined["neighbours"]
     explained = []
     for own in columns:
         target, rebuilt = joined["truth"][:, own], joined["rebuilt"][:, own]
@@ -86,6 +88,8 @@ def routing_diagnostics(columns: list[list[int]], collected: list[dict[str, Tens
         "routing_entropy": float(-(weights * weights.clamp(min=1e-8).log()).sum(-1).mean()),
         "corr_l1_l2": float(torch.corrcoef(errors[:, :2].T)[0, 1]) if errors.shape[1] > 1 else None,
         "explained_variance": explained,
+        "neighbours": {"mean": float(neighbours.double().mean()), "min": int(neighbours.min())},
+        "without_neighbours": float((neighbours == 0).double().mean()),
     }
 
 

@@ -103,7 +103,10 @@ class Network(nn.Module):
         active : bool [B, N], of the last session of each sample. prior : [N, N] of 0 and 1, zero diagonal.
         stress : [B, 4] indicators in [0, 1].
         mark : called as mark(module, tensor) when a module is done (`training.Clock`).
+
+        Raises ValueError for shapes that do not belong together.
         """
+        self._check(x, active, prior, stress)
         done = mark or (lambda name, tensor: None)
         window = self.config.window
         one = self.encoder(x, active, prior)
@@ -124,6 +127,24 @@ class Network(nn.Module):
             *three,
             *(horizon_error, rec_error, error),
         )
+
+    def _check(self, x: Tensor, active: Tensor, prior: Tensor, stress: Tensor) -> None:
+        """Shapes alone: no value is read, so a GPU does not wait."""
+        sessions, stocks = len(x) - self.config.window + 1, x.shape[1] if x.dim() == 3 else 0
+        if x.dim() != 3 or x.shape[2] != self.n_features or sessions < 1:
+            raise ValueError(
+                f"x is {tuple(x.shape)}; it must be [sessions, stocks, {self.n_features} features] with at least the "
+                f"{self.config.window} sessions of a window"
+            )
+        if active.shape != (sessions, stocks) or stress.shape != (sessions, 4):
+            raise ValueError(
+                f"active is {tuple(active.shape)} and stress {tuple(stress.shape)}; x holds {sessions} samples of "
+                f"{stocks} stocks, so they must be {(sessions, stocks)} and {(sessions, 4)}"
+            )
+        if prior.shape != (stocks, stocks):
+            raise ValueError(
+                f"prior is {tuple(prior.shape)}; x holds {stocks} stocks, so it must be {(stocks, stocks)}"
+            )
 
     def parameters_by_module(self) -> dict[str, int]:
         """Trainable parameters of each part, named as in SPEC 12; their sum is the total."""

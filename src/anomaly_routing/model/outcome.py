@@ -74,11 +74,19 @@ def outcome(net: Network, tensors: Tensors, device: torch.device, config: Traini
     )
 
 
+def on_sessions(
+    net: Network, tensors: Tensors, days: np.ndarray, device: torch.device, names: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Fields of the network's output on some sessions (positions in the tensors): name -> [len(days), ...]."""
+    data = Data(tensors, net.config, device)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for day in days if len(days) else np.flatnonzero(tensors.scored)[:1]:  # no days: one, for the shapes
+        _, out = next(evaluate(net.to(device), data, np.array([day]), TrainingConfig()))
+        for name, collected in parts.items():
+            collected.append(getattr(out, name)[0].cpu().numpy())
+    return {name: np.stack(collected)[: len(days)] for name, collected in parts.items()}
+
+
 def learned_graphs(net: Network, tensors: Tensors, days: np.ndarray, device: torch.device) -> np.ndarray:
     """A_learned of some sessions (positions in the tensors), [len(days), N, N], on the checkpoint's weights."""
-    data = Data(tensors, net.config, device)
-    graphs = []
-    for day in days:
-        for _, out in evaluate(net.to(device), data, np.array([day]), TrainingConfig()):
-            graphs.append(out.learned[0].cpu().numpy())
-    return np.stack(graphs) if graphs else np.zeros((0, len(tensors.tickers), len(tensors.tickers)))
+    return on_sessions(net, tensors, days, device, ("learned",))["learned"]

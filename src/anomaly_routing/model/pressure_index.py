@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from anomaly_routing.model.config import ModelConfig
+from anomaly_routing.model.config import CHOICES, ModelConfig
 
 WEIGHTS = (0.30, 0.25, 0.20, 0.15, 0.10)  # breadth, intensity, dispersion, consensus, stress
 COMPONENTS = ("breadth", "intensity", "dispersion", "consensus", "stress")
 TOP_SHARE = 0.05
 LEVELS = (0.75, 0.85, 0.95, 0.99)
 SCORE_QUANTILE = 0.95
+CUT_SOURCES = CHOICES["cut_source"]
+EXPANDING_FROM = 250  # earlier sessions that expanding cuts need
 
 
 def theta(score: np.ndarray, active: np.ndarray, val: np.ndarray) -> float:
@@ -60,14 +62,33 @@ def pressure_index(parts: np.ndarray, experts: int = 4) -> np.ndarray:
     return parts @ (weights / weights.sum())
 
 
-def alert_cuts(mpi: np.ndarray, sessions: np.ndarray) -> np.ndarray:
-    """Linear quantiles 75, 85, 95 and 99% of the MPI over the marked sessions (validation); [4] (SPEC 7.5)."""
-    return np.quantile(mpi[sessions & np.isfinite(mpi)], LEVELS)
+def alert_cuts(mpi: np.ndarray, sessions: np.ndarray, source: str = "val") -> np.ndarray:
+    """Linear quantiles 75, 85, 95 and 99% of the MPI (SPEC 7.5; A11, A67).
+
+    sessions : bool [S], what counts: the validation sessions (`val`), the training sessions (`train`), or all scored
+        ones (`expanding`). source : the first two give [4], from all marked sessions; `expanding` gives [S, 4], each
+        session's own cuts from the marked sessions before it, NaN until there are 250 of them.
+
+    Raises ValueError for another source.
+    """
+    if source not in CUT_SOURCES:
+        raise ValueError(f"no cut source {source!r}; there are: {', '.join(CUT_SOURCES)}")
+    counted = sessions & np.isfinite(mpi)
+    if source != "expanding":
+        return np.quantile(mpi[counted], LEVELS)
+    cuts = np.full((len(mpi), len(LEVELS)), np.nan)
+    for t in np.flatnonzero(np.cumsum(counted) - counted >= EXPANDING_FROM):
+        cuts[t] = np.quantile(mpi[:t][counted[:t]], LEVELS)
+    return cuts
 
 
 def alert_levels(mpi: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-    """0 (normal) to 4 (crisis), int [S]: a value on a cut belongs to the level above it; -1 where there is no MPI."""
-    return np.where(np.isfinite(mpi), np.searchsorted(cuts, mpi, side="right"), -1)
+    """0 (normal) to 4 (crisis), int [S]: a value on a cut belongs to the level above it.
+
+    cuts : [4], or [S, 4] with a row a session. -1 where there is no MPI, or no cuts yet.
+    """
+    known = np.isfinite(mpi) & np.isfinite(cuts).all(axis=-1)
+    return np.where(known, (cuts <= np.asarray(mpi)[:, None]).sum(axis=-1), -1)
 
 
 def market_weights(routing: np.ndarray, counted: np.ndarray) -> np.ndarray:

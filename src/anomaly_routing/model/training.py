@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +20,9 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from anomaly_routing.files import plain
-from anomaly_routing.model.allocator import trim
+from anomaly_routing.model.allocator import memory_explained, trim
 from anomaly_routing.model.checkpoints import Fitted, TrainingState
-from anomaly_routing.model.config import ModelConfig
+from anomaly_routing.model.config import ModelConfig, is_count, is_number
 from anomaly_routing.model.diagnostics import Clock, routing_diagnostics, small_parts
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.masking import EPS, masked_mean
@@ -53,14 +52,18 @@ class TrainingConfig:
     memory_gib: float = 4.0  # of activations; a larger chunk is done in pieces, built again for the gradient
 
     def __post_init__(self) -> None:
-        for key in ("epochs", "patience", "batch_sessions"):
-            if not (isinstance(getattr(self, key), int) and getattr(self, key) >= 1):
-                raise ValueError(f"{key} is {getattr(self, key)!r}; it must be an integer from 1 up")
-        for key in ("learning_rate", "clip", "memory_gib", "scalar_speed"):
-            if not (isinstance(getattr(self, key), int | float) and getattr(self, key) > 0):
-                raise ValueError(f"{key} is {getattr(self, key)!r}; it must be a positive number")
-        if not (isinstance(self.tail_share, int | float) and 0 < self.tail_share < 1):
-            raise ValueError(f"tail_share is {self.tail_share!r}; it must be a share between 0 and 1")
+        rules = (
+            (("epochs", "patience", "batch_sessions"), is_count, "an integer from 1 up"),
+            (("learning_rate", "clip", "memory_gib", "scalar_speed"), lambda v: v > 0, "a positive number"),
+            (("min_delta",), lambda v: v >= 0, "a number that is not negative"),
+            (("tail_share",), lambda v: 0 < v < 1, "a share between 0 and 1"),
+        )
+        for keys, holds, wanted in rules:
+            for key in keys:
+                if not (is_number(getattr(self, key)) and holds(getattr(self, key))):
+                    raise ValueError(f"{key} is {getattr(self, key)!r}; it must be {wanted}")
+        if not isinstance(self.fit_tail, bool):
+            raise ValueError(f"fit_tail is {self.fit_tail!r}; it can be False, True")
         if self.matmul not in MATMUL:
             raise ValueError(f"matmul is {self.matmul!r}; it can be {', '.join(MATMUL)}")
 
@@ -265,8 +268,9 @@ def fit(
     """
     torch.set_float32_matmul_precision(config.matmul)
     torch.backends.cudnn.allow_tf32 = config.matmul != "highest"
-    net.to(device)
-    data = Data(tensors, net.config, device)
+    with memory_explained(tensors, config, device):
+        net.to(device)
+        data = Data(tensors, net.config, device)
     head, tail = data.split_tail(config.tail_share)
     fitted_on = data.train if config.fit_tail else head
     if len(head) < config.batch_sessions or not len(tail):
@@ -331,17 +335,3 @@ def _refuse_nan(line: dict[str, Any], config: TrainingConfig, state_file: Path |
             f"epoch {line['epoch']}: {', '.join(bad)} is not a number: lower learning_rate ({config.learning_rate}) or "
             f"clip ({config.clip}){kept}"
         )
-
-
-@contextmanager
-def memory_explained(tensors: Tensors, config: TrainingConfig, device: torch.device) -> Iterator[None]:
-    """Lack of memory inside becomes a TrainingError that names what to lower."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            f"out of memory on {device} with {len(tensors.tickers)} stocks and batches of {config.batch_sessions} "
-            f"sessions: lower memory_gib ({config.memory_gib}), then batch_sessions"
-        ) from error
