@@ -37,7 +37,7 @@ def test_a_figure_has_the_same_bytes_twice(tmp_path):
             fig, ax = plt.subplots()
             ax.plot([1, 2, 3])
             stamp(fig, "simulated", seeds=3, note="x")
-            save(fig, tmp_path / name, "figure")
+            save(fig, tmp_path / name, "figure", vector=True)
             plt.close(fig)
     for suffix in ("png", "svg"):
         first, second = ((tmp_path / name / f"figure.{suffix}").read_bytes() for name in ("a", "b"))
