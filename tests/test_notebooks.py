@@ -170,7 +170,7 @@ def test_form_of_a_notebook(path):
     assert "**Exercises.**" in "".join(c.source for c in nb.cells if c.cell_type == "markdown")
     assert sum("parameters" in c.metadata.get("tags", []) for c in code) == 1
     assert last.startswith(("assert", "for")) and "assert" in last
-    assert len(code) <= 28  # about 25
+    assert len(code) <= 25
     assert not any(c.outputs or c.execution_count for c in code), "stored with outputs: run nbstripout"
     assert "filterwarnings" not in "".join(c.source for c in code)
 
