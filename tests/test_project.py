@@ -210,6 +210,8 @@ def _files_reached(code: str) -> set[str]:
             if file.exists() and name not in seen:
                 seen.add(name)
                 todo += _imported(file.read_text())
+                if name == "src/anomaly_routing/ledger/registry.py":  # it loads every file of deciders
+                    todo += [f"anomaly_routing.ledger.deciders.{p.stem}" for p in file.parent.glob("deciders/*.py")]
     return seen
 
 

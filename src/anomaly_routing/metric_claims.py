@@ -22,7 +22,7 @@ from anomaly_routing.baselines.metric_learning.metric_vmf import MetricVMF
 from anomaly_routing.baselines.metric_learning.windows import Windows
 from anomaly_routing.ledger.answers import answer
 from anomaly_routing.ledger.intervals import t_interval
-from anomaly_routing.panel import Panel
+from anomaly_routing.panel import Panel, plain_panel
 
 HALFWAY = 0.5
 FALSE_ALARMS = 0.05
@@ -45,18 +45,8 @@ def labelled_series(seed: int, each: int = 4, sessions: int = 400) -> tuple[Pane
     walk = rng.normal(size=(sessions, n)).cumsum(0) / 10
     price = 0.05 * np.where(group == 2, walk, wave) + 0.004 * rng.normal(size=(sessions, n))
     tied = np.where(group == 0, wave, np.where(group == 1, -wave, rng.normal(size=(sessions, n))))
-    panel = Panel(
-        sessions=pd.bdate_range("2020-01-01", periods=sessions),
-        tickers=[f"S{i}" for i in range(n)],
-        features=["none"],
-        x=np.zeros((sessions, n, 1), np.float32),
-        active=np.ones((sessions, n), bool),
-        returns=np.diff(price, axis=0, prepend=price[:1]),
-        log_volume=13 + 0.4 * tied + 0.04 * rng.normal(size=(sessions, n)),
-        sector=np.array(["one"] * n),
-        is_bank=np.zeros(n, bool),
-    )
-    return panel, group
+    volume = 13 + 0.4 * tied + 0.04 * rng.normal(size=(sessions, n))
+    return plain_panel(np.diff(price, axis=0, prepend=price[:1]), volume), group
 
 
 @torch.no_grad()

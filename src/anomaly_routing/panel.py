@@ -84,3 +84,28 @@ class Panel:
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"Panel.{name} has shape {getattr(self, name).shape}, expected {shape}")
+
+
+def plain_panel(
+    returns: np.ndarray,
+    log_volume: np.ndarray,
+    sessions: pd.DatetimeIndex | None = None,
+    tickers: list[str] | None = None,
+    active: np.ndarray | None = None,
+) -> Panel:
+    """A panel of returns and volumes [S, N] alone: no features, one sector, no banks.
+
+    Unless given, sessions are weekdays from 2015 on, tickers S0, S1 ..., and every stock is always active.
+    """
+    s, n = returns.shape
+    return Panel(
+        sessions=pd.bdate_range("2015-01-01", periods=s) if sessions is None else sessions,
+        tickers=[f"S{i}" for i in range(n)] if tickers is None else tickers,
+        features=[],
+        x=np.zeros((s, n, 0), np.float32),
+        active=np.ones((s, n), bool) if active is None else active,
+        returns=returns,
+        log_volume=log_volume,
+        sector=np.full(n, "all", object),
+        is_bank=np.zeros(n, bool),
+    )

@@ -13,18 +13,12 @@ from anomaly_routing.baselines.classical.torch_seed import repeatable
 from anomaly_routing.baselines.inputs import CHAPTER_INPUTS, stack
 from anomaly_routing.baselines.statistical.iqr import beyond_quartiles, quartiles
 from anomaly_routing.baselines.streaming.rolling_z import RollingZScore
-from anomaly_routing.panel import Panel
+from anomaly_routing.panel import Panel, plain_panel
 
 
 def panel_of(returns: np.ndarray) -> Panel:
     """One stock with these returns and nothing else of interest."""
-    n = len(returns)
-    sessions = pd.bdate_range("2020-01-01", periods=n)
-    rng = np.random.default_rng(0)
-    return Panel(
-        sessions, ["A"], [], np.zeros((n, 1, 0), np.float32), np.ones((n, 1), bool), returns[:, None],
-        13 + 0.3 * rng.normal(size=(n, 1)), np.array(["east"]), np.array([False]),
-    )  # fmt: skip
+    return plain_panel(returns[:, None], 13 + 0.3 * np.random.default_rng(0).normal(size=(len(returns), 1)))
 
 
 def test_d01_the_printed_z_score_changes_with_the_future():

@@ -6,7 +6,6 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from planted_panel import fitted, planted_panel, quick
@@ -29,7 +28,7 @@ from anomaly_routing.baselines.metric_learning.directional import (
 from anomaly_routing.baselines.metric_learning.embedding import triplet_loss
 from anomaly_routing.baselines.metric_learning.windows import FEWEST, Windows, principal_directions
 from anomaly_routing.baselines.registry import create
-from anomaly_routing.panel import Panel
+from anomaly_routing.panel import Panel, plain_panel
 
 DIMENSIONS = (3, 29, 128)
 NAMES = ("metric_vmf", "metric_watson")
@@ -346,18 +345,7 @@ def coupled(seed: int = 0, flipped: bool = True) -> tuple[Panel, np.ndarray]:
             marked[first + 19 : first + 40, i] = True
     price = 0.05 * wave + 0.004 * rng.normal(size=wave.shape)
     volume = 13 + 0.4 * sign * wave + 0.04 * rng.normal(size=wave.shape)
-    panel = Panel(
-        sessions=pd.bdate_range("2020-01-01", periods=sessions),
-        tickers=[f"S{i}" for i in range(stocks)],
-        features=["f"],
-        x=np.zeros((sessions, stocks, 1), np.float32),
-        active=np.ones((sessions, stocks), bool),
-        returns=np.diff(price, axis=0, prepend=price[:1]),
-        log_volume=volume,
-        sector=np.array(["a"] * stocks),
-        is_bank=np.zeros(stocks, bool),
-    )
-    return panel, marked
+    return plain_panel(np.diff(price, axis=0, prepend=price[:1]), volume), marked
 
 
 @pytest.mark.parametrize("name", NAMES)

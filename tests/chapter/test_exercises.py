@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from anomaly_routing.chapter.exercises import points_in_training, with_one_more_input
 from anomaly_routing.chapter.planted import plant
-from anomaly_routing.panel import Panel
+from anomaly_routing.panel import plain_panel
 
 N, STOCKS = 2000, 3
 TRAIN = np.arange(N) < 1200
@@ -17,12 +16,7 @@ TRAIN = np.arange(N) < 1200
 @pytest.fixture(scope="module")
 def planted():
     rng = np.random.default_rng(0)
-    panel = Panel(
-        sessions=pd.bdate_range("2012-01-02", periods=N), tickers=list("ABC"), features=[],
-        x=np.zeros((N, STOCKS, 0), np.float32), active=np.ones((N, STOCKS), bool),
-        returns=0.01 * rng.standard_normal((N, STOCKS)), log_volume=9 + 0.3 * rng.standard_normal((N, STOCKS)),
-        sector=np.full(STOCKS, "all", object), is_bank=np.zeros(STOCKS, bool),
-    )  # fmt: skip
+    panel = plain_panel(0.01 * rng.standard_normal((N, STOCKS)), 9 + 0.3 * rng.standard_normal((N, STOCKS)))
     return plant(panel, ~TRAIN, 10)
 
 

@@ -16,29 +16,14 @@ from anomaly_routing.chapter.public_board import archive_hits, judged_series, me
 from anomaly_routing.chapter.public_series import Labelled
 from anomaly_routing.chapter.study import kinds_found, outcome_of, run_detectors
 from anomaly_routing.chapter.usefulness import after_flags, known_faults, moves_ahead
-from anomaly_routing.panel import Panel
-
-
-def made(returns: np.ndarray, log_volume: np.ndarray) -> Panel:
-    n, stocks = returns.shape
-    return Panel(
-        sessions=pd.bdate_range("2015-01-01", periods=n),
-        tickers=[f"S{i}" for i in range(stocks)],
-        features=[],
-        x=np.zeros((n, stocks, 0), np.float32),
-        active=np.ones((n, stocks), bool),
-        returns=returns,
-        log_volume=log_volume,
-        sector=np.full(stocks, "all", object),
-        is_bank=np.zeros(stocks, bool),
-    )
+from anomaly_routing.panel import Panel, plain_panel
 
 
 @pytest.fixture(scope="module")
 def gaussian() -> Panel:
     """Three stocks without tails, seasons or memory."""
     rng = np.random.default_rng(0)
-    return made(0.01 * rng.standard_normal((1200, 3)), 10 + 0.3 * rng.standard_normal((1200, 3)))
+    return plain_panel(0.01 * rng.standard_normal((1200, 3)), 10 + 0.3 * rng.standard_normal((1200, 3)))
 
 
 # --- masking ---------------------------------------------------------------------------------------------------------
@@ -165,7 +150,7 @@ def test_flags_before_storms_are_told_from_flags_anywhere():
     before = np.tile(np.isin(np.arange(2000), rng.choice(np.arange(10, 1990), 20, replace=False))[:, None], 4)
     storm = np.stack([np.roll(before[:, 0], k) for k in range(1, 6)]).any(axis=0)
     returns = 0.01 * rng.standard_normal((2000, 4)) * np.where(storm, 5, 1)[:, None]
-    panel, late = made(returns, np.zeros((2000, 4))), np.arange(2000) >= 500
+    panel, late = plain_panel(returns, np.zeros((2000, 4))), np.arange(2000) >= 500
     use = after_flags(panel, late, {"before": before, "anywhere": rng.random((2000, 4)) < 0.05}).set_index("method")
     ratios = use["|return| of the next five, against any day"]
     assert ratios["before"] > 3 and use.p["before"] < 0.05 and ratios["anywhere"] == pytest.approx(1, abs=0.2)
@@ -173,7 +158,7 @@ def test_flags_before_storms_are_told_from_flags_anywhere():
 
 
 def test_known_faults_by_hand():
-    panel = made(np.zeros((4, 1)), np.zeros((4, 1)))
+    panel = plain_panel(np.zeros((4, 1)), np.zeros((4, 1)))
     panel = replace(panel, sessions=pd.DatetimeIndex(["2016-01-03", "2016-01-04", "2017-01-01", "2019-01-01"]))
     rows = pd.DataFrame({"date": panel.sessions, "ticker": "S0", "ohlc_ok": [False, True, True, False]})
     marked, of_flagged = known_faults(rows, panel, np.array([[True], [True], [False], [True]]))

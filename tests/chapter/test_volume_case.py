@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from anomaly_routing.chapter import volume_case
 from anomaly_routing.chapter.volume_case import WAYS
-from anomaly_routing.panel import Panel
+from anomaly_routing.panel import Panel, plain_panel
 
 N, STOCKS, SPLIT, SPIKE = 900, 6, 450, 700
 
@@ -21,17 +20,7 @@ def market(unit: float = 0.0) -> Panel:
     log_volume = 9 + 0.4 * rng.standard_normal((N, STOCKS))
     log_volume[SPLIT:] += unit
     log_volume[SPIKE, 0] += 6
-    return Panel(
-        sessions=pd.bdate_range("2015-01-01", periods=N),
-        tickers=[f"S{i}" for i in range(STOCKS)],
-        features=[],
-        x=np.zeros((N, STOCKS, 0), np.float32),
-        active=np.ones((N, STOCKS), bool),
-        returns=0.01 * rng.standard_normal((N, STOCKS)),
-        log_volume=log_volume,
-        sector=np.full(STOCKS, "all", object),
-        is_bank=np.zeros(STOCKS, bool),
-    )
+    return plain_panel(0.01 * rng.standard_normal((N, STOCKS)), log_volume)
 
 
 def alone(panel: Panel) -> Panel:

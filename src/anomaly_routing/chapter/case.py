@@ -11,7 +11,7 @@ import pandas as pd
 from anomaly_routing.data.calendars import FROM_DATA, sessions
 from anomaly_routing.data.tables import read_table
 from anomaly_routing.errors import MarketDataError
-from anomaly_routing.panel import Panel
+from anomaly_routing.panel import Panel, plain_panel
 
 FILE = "prices.parquet"
 COLUMNS = ("date", "ticker", "close", "volume")
@@ -72,18 +72,8 @@ def case_panel(rows: pd.DataFrame) -> Panel:
     with np.errstate(divide="ignore"):
         log_volume = np.where(traded, np.log(wide["volume"].to_numpy()), np.nan)
     active = traded & np.isfinite(returns)
-    n = active.shape[1]
-    return Panel(
-        sessions=days,
-        tickers=[str(t) for t in wide["close"].columns],
-        features=[],
-        x=np.zeros((*active.shape, 0), np.float32),
-        active=active,
-        returns=np.where(traded, returns, np.nan),
-        log_volume=log_volume,
-        sector=np.full(n, "all", object),
-        is_bank=np.zeros(n, bool),
-    )
+    tickers = [str(t) for t in wide["close"].columns]
+    return plain_panel(np.where(traded, returns, np.nan), log_volume, days, tickers, active)
 
 
 def longest_lived(panel: Panel, n: int, first: str = "") -> Panel:

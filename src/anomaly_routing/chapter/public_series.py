@@ -10,7 +10,7 @@ import pandas as pd
 
 from anomaly_routing.baselines.inputs import robust_scale
 from anomaly_routing.errors import MarketDataError
-from anomaly_routing.panel import Panel
+from anomaly_routing.panel import Panel, plain_panel
 
 NAB, UCR = Path("nab") / "nab_series.parquet", Path("ucr") / "ucr_internalbleeding.parquet"
 NAB_TRAIN = 0.15  # NAB's probationary share, not judged
@@ -64,21 +64,11 @@ def as_panel(series: Labelled) -> Panel:
     So the detectors of one series see the value, and those of three inputs the value, its change and its SD over 20
     points. The value is put on a robust scale of the training part, which moves no detector but those that mix inputs.
     """
-    n = len(series.value)
     scale = robust_scale(series.value[series.train]) or 1.0
     value = (series.value - np.median(series.value[series.train])) / scale
     change = np.abs(np.diff(value, prepend=value[0]))
-    return Panel(
-        sessions=pd.date_range("2000-01-01", periods=n, freq="D"),
-        tickers=[series.name],
-        features=[],
-        x=np.zeros((n, 1, 0), np.float32),
-        active=np.ones((n, 1), bool),
-        returns=value[:, None],
-        log_volume=np.log(change + 1e-3)[:, None],
-        sector=np.array(["all"], object),
-        is_bank=np.zeros(1, bool),
-    )
+    days = pd.date_range("2000-01-01", periods=len(value), freq="D")
+    return plain_panel(value[:, None], np.log(change + 1e-3)[:, None], days, [series.name])
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -8,13 +8,11 @@ import numpy as np
 
 from anomaly_routing import case_measures
 from anomaly_routing.claims import Claim
-from anomaly_routing.evaluation.detection import LABEL
 from anomaly_routing.ledger.registry import Compute, decides, table
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import Finding, NotTestable, Refuted
 
 BASELINE = slice("2023-02-08", "2023-02-18")  # paper 4.3; eight sessions (A28)
-CRISIS = slice(*case_measures.CRISIS)
 
 
 def _measured(case: set[str]) -> Callable[[Callable], Compute]:
@@ -60,7 +58,7 @@ def peak_of_one_session(claim: Claim, sources: Sources) -> Finding:
 @decides("S44.fed_breadth_lead", only_real=False)
 def lead_beyond_the_window(claim: Claim, sources: Sources) -> Finding:
     """A16, A91: the lead of one event is a whole number, at most the window's five sessions."""
-    most = -LABEL[0]
+    most = sources.claimed("S2.window5")
     if claim.value > most or claim.value != int(claim.value):
         raise Refuted(
             f"one event's lead is a whole number of sessions, at most {most}; and breadth, the share of stocks above "

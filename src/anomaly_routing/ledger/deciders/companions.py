@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from anomaly_routing.baselines.metric_learning import clustering, metric_vmf
 from anomaly_routing.baselines.registry import create
@@ -16,7 +15,7 @@ from anomaly_routing.claims import Claim
 from anomaly_routing.ledger.registry import computed_in, decides, table
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import Finding, NotRun
-from anomaly_routing.panel import Panel
+from anomaly_routing.panel import plain_panel
 
 
 def _set(name: str, **given: float) -> float:
@@ -72,10 +71,8 @@ table(DEFAULTS, _default, only_real=False)
 def fitted_autoencoder() -> Any:
     """The chapter's autoencoder after one epoch on noise: 80 days of one stock."""
     rng, n = np.random.default_rng(0), 80
-    shape, noise = np.ones((n, 1), bool), rng.normal(size=(2, n, 1))
-    days = pd.bdate_range("2020-01-01", periods=n)
-    panel = Panel(days, ["A"], [], np.zeros((n, 1, 0), np.float32), shape, *noise, np.array(["x"]), np.array([False]))
-    return create("dense_autoencoder", mode="chapter", epochs=1).fit(panel, shape[:, 0]).model_
+    panel = plain_panel(*rng.normal(size=(2, n, 1)))
+    return create("dense_autoencoder", mode="chapter", epochs=1).fit(panel, np.ones(n, bool)).model_
 
 
 @decides("Z002.par.ae.hidden", "Z002.par.ae.code", "Z002.par.ae.lr", only_real=False)

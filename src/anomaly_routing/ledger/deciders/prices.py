@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from anomaly_routing import case_measures
+from anomaly_routing.case_signatures import liquidity_of_banks
 from anomaly_routing.claims import Claim
 from anomaly_routing.evaluation.detection import AFTERMATH
 from anomaly_routing.features.rolling import WINDOW
-from anomaly_routing.ledger.deciders.cases import BASELINE, CRISIS
+from anomaly_routing.ledger.deciders.cases import BASELINE
 from anomaly_routing.ledger.deciders.training import near_events
 from anomaly_routing.ledger.intervals import block_weights, blocks
 from anomaly_routing.ledger.registry import decides, table
@@ -160,27 +162,16 @@ def stocks(claim: Claim, sources: Sources) -> Finding:
 
 @decides("F3.not_liquidity", stage="features")
 def liquidity_of_the_banks(claim: Claim, sources: Sources) -> Finding:
-    """Each liquidity feature of the banks, mean over 8-17 March, against its own daily means on the training sessions:
-    unremarkable below their 95th percentile."""
-    market = sources.tensors
-    bank = np.asarray(market.is_bank, bool)
-    columns = [j for j, group in enumerate(market.group) if group == "liquidity"]
-    x = np.where(market.active[..., None], market.x, np.nan)[:, bank][..., columns]
-    daily = pd.DataFrame(
-        np.nanmean(x[BASE_FROM:], axis=1),
-        index=market.sessions[BASE_FROM:],
-        columns=[market.features[j] for j in columns],
+    """Each liquidity feature of the banks, mean over 8-17 March: unremarkable below the 95th percentile of its own
+    daily means on the training sessions."""
+    sessions = sources.tensors.sessions
+    february = sessions[sessions.slice_indexer(BASELINE.start, BASELINE.stop)]
+    found = liquidity_of_banks(sources.tensors, case_measures.CRISIS, february)
+    unusual = ", ".join(found.feature[found.remarkable]) or "none"
+    note = (
+        f"remarkable: {unusual}; {int((found.ours > found.baseline).sum())} of {len(found)} above their February mean"
     )
-    train = daily[market.train[BASE_FROM:]]
-    ordinary = daily.loc[CRISIS].mean() <= train.quantile(0.95)
-    calm_days = daily.loc[BASELINE].mean()
-    risen = int((daily.loc[CRISIS].mean() > calm_days).sum())
-    unusual = ", ".join(ordinary.index[~ordinary]) or "none"
-    note = f"remarkable: {unusual}; {risen} of {len(ordinary)} above their February mean"
-    return Finding(bool(ordinary.all()), "holds", part=float(ordinary.mean()), note=note)
-
-
-BASE_FROM = 60  # sessions until every feature has its past
+    return Finding(not found.remarkable.any(), "holds", part=float(1 - found.remarkable.mean()), note=note)
 
 
 # --- the chapter's claims about returns and volume --------------------------------------------------------------------
