@@ -22,7 +22,13 @@ $(VENV)/.ready: constraints.txt requirements.lock pyproject.toml
 
 reproduce: setup  ## prices to scored events, on the simulated market
 	@python -m anomaly_routing.markets cost --params params.yaml
+	dvc repro features
+	$(call together,baselines,audit value_at_risk chapter)
+	$(call together,deep_baselines,model attribution)
 	dvc repro
+
+# two branches of the pipeline at once, one a core; fails when one of them does
+together = dvc repro $(1) & dvc repro $(2); second=$$?; wait $$! && exit $$second
 
 us100: NAME = us100
 us100: SELECT = in_us100
@@ -46,7 +52,7 @@ chapter: setup  ## notebook 10 on real series; NEPSE=<folder with prices.parquet
 	dvc repro --force --single-item markets/us100/dvc.yaml:chapter
 
 test: setup  ## every test, the notebooks included
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## ruff, and notebooks stored without outputs
 	ruff check .
