@@ -27,7 +27,8 @@ def test_every_measure_is_won_lost_or_equal():
             own[measure] = own[measure] * change
             found = comparison.won_and_lost(own, PLAIN)
             kind, other = ("won", "lost") if up == (measure in comparison.HIGHER) else ("lost", "won")
-            assert [text.split(" (")[0] for text in found[kind]] == [measure] and not found[other]
+            name = comparison.SAID.get(measure, measure)
+            assert [text.split(" (")[0] for text in found[kind]] == [name] and not found[other]
             assert len(found["equal"]) == len(comparison.HIGHER + comparison.LOWER) - 1
     without = comparison.won_and_lost(row(median_lead=np.nan), PLAIN)
     assert without["unknown"] == ["median lead"] and not without["lost"]

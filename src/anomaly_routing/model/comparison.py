@@ -8,6 +8,7 @@ import pandas as pd
 
 HIGHER = ("hits", "hits, test", "median lead", "episode precision", "AUC", "AP")
 LOWER = ("p", "p, test", "p, test collapsed", "false alarms", "noise to signal")
+SAID = {"hits, test": "test hits", "p, test": "test p", "p, test collapsed": "test p with March 2023 once"}
 PLAIN = "mean_abs_z"
 MODEL = "full model"
 
@@ -19,14 +20,14 @@ def won_and_lost(own: pd.Series, plain: pd.Series) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {"won": [], "lost": [], "equal": [], "unknown": []}
     for measure in (*HIGHER, *LOWER):
-        a, b = float(own[measure]), float(plain[measure])
+        a, b, name = float(own[measure]), float(plain[measure]), SAID.get(measure, measure)
         if pd.isna(a) or pd.isna(b):
-            found["unknown"].append(measure)
+            found["unknown"].append(name)
         elif a == b:
-            found["equal"].append(f"{measure} ({a:.3g})")
+            found["equal"].append(f"{name} ({a:.3g})")
         else:
             kind = "won" if (a > b) == (measure in HIGHER) else "lost"
-            found[kind].append(f"{measure} ({a:.3g} against {b:.3g})")
+            found[kind].append(f"{name} ({a:.3g} against {b:.3g})")
     return found
 
 
