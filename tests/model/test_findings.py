@@ -126,21 +126,6 @@ def test_the_temperature_test_is_that_of_a_plain_loop(tensors):
     assert table.loc["falling", "tau, stressed half"] < table.loc["falling", "tau, calm half"]
 
 
-def test_what_is_said_of_the_temperature():
-    """Of a collapsed run nothing, of a run without weights nothing; the others by their figure."""
-    lines = {"a": 1.0, "b": 0.4, "c": 0.5, "d": 0.999}
-    runs = {name: run_of({"x": 0.0}, line={"mean_max_w": w, "routing_entropy": 1 - w}) for name, w in lines.items()}
-    assert findings.collapsed_runs(runs) == ["a", "d"]
-    told = findings.temperature_words(runs, {"p": "a", "q": "b"}, list(lines), {"p": 0.0, "q": 0.125})
-    printed, dead, unkept = told.split("; ")
-    assert printed.endswith("in b by 0.125 nats") and dead.startswith("a (entropy 0.00) collapsed")
-    assert unkept.startswith("c (entropy 0.50) did not collapse and kept no weights")
-    none = findings.temperature_words(runs, {"p": "a", "q": "d"}, ["a", "d"], {"p": 0.0, "q": 0.0})
-    assert "nats" not in none and none.startswith("a (entropy 0.00) and d (entropy 0.00) collapsed")
-    alone = findings.temperature_words(runs, {"q": "b"}, ["b"], {"q": 0.125})
-    assert "collapse" not in alone
-
-
 # --- copying ----------------------------------------------------------------------------------------------------------
 def expert_that_rebuilds(share: float):
     """Stands in for a network: each expert rebuilds this share of what it is shown."""

@@ -135,29 +135,6 @@ def temperature_test(net: Network, tensors: Tensors, rows: np.ndarray) -> pd.Dat
     return pd.DataFrame(found)
 
 
-def temperature_words(
-    runs: Mapping[str, Run], tested: Mapping[str, str], everyone: Sequence[str], flatter: Mapping[str, float]
-) -> str:
-    """What the test of the temperature showed, and of which runs it can say nothing.
-
-    tested : preset -> the run whose weights are kept. everyone : all runs of the presets. flatter : preset -> nats by
-    which the printed rule flattens the routing from calm to stress more than the prose's.
-    """
-    gone, kept = collapsed_runs(runs), list(tested.values())
-    named = {run: f"{run} (entropy {kept_line(runs[run])['routing_entropy']:.2f})" for run in everyone}
-    alive = [f"{run} by {flatter[m]:.3f} nats" for m, run in tested.items() if run not in gone]
-    dead = " and ".join(named[run] for run in kept if run in gone)
-    unkept = " and ".join(named[run] for run in everyone if run not in kept and run not in gone)
-    parts = [
-        f"with the same weights the printed rule flattens the routing from calm to stress, against the prose's, in "
-        f"{' and '.join(alive)}" if alive else "",
-        f"{dead} collapsed, so there is nothing for a temperature to act on and the test says nothing" if dead else "",
-        f"{unkept} did not collapse and kept no weights, so what a temperature does there is not measured"
-        if unkept else "",
-    ]  # fmt: skip
-    return "; ".join(part for part in parts if part)
-
-
 def planted_shifts(
     net: Network, tensors: Tensors, rows: np.ndarray, size: float = SHIFT, every: int = 10
 ) -> pd.DataFrame:
