@@ -68,7 +68,7 @@ def test_two_collapses_from_one_start_count_once():
     runs = {"one": run_of([1, 1]), "two": run_of([0.5, 0.6]), "three": run_of([0.5, 1])}
     told = gate_findings.collapse_words(runs, {"one": a, "two": b, "three": a})
     assert told.startswith("one: since epoch 1; two: not; three: since epoch 2. ")
-    assert "seed: one and three. That is 2 draws for 3 runs" in told
+    assert "seed: one and three. Of 3 runs the number of independent starts is 2" in told
     assert gate_findings.collapse_words(dict(list(runs.items())[:2]), {"one": a, "two": b}).endswith("of its own")
 
 

@@ -63,8 +63,8 @@ def collapse_words(runs: Mapping[str, Run], start: Mapping[str, Mapping[str, tor
         return told + "Each run began from random weights of its own"
     return told + (
         f"The same initial weights, but for the scalars that the presets set, and batches shuffled from the same seed: "
-        f"{'; '.join(twins)}. That is {len(groups)} draws for {len(runs)} runs, so a collapse that such runs share "
-        f"counts once"
+        f"{'; '.join(twins)}. Of {len(runs)} runs the number of independent starts is {len(groups)}; a collapse "
+        f"that runs of one start share counts once"
     )
 
 
