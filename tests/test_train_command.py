@@ -126,6 +126,40 @@ def test_the_usual_places(tensor_file, tmp_path, monkeypatch):
     assert name.startswith("m/runs/model/intended--full--seed0--") and files(interim) == ["tensors.npz"]
 
 
+def test_the_first_seed_of_the_command_is_not_trained_again_by_the_notebook(tensor_file, tmp_path, monkeypatch):
+    """The market's file lists it, so the command keeps its weights; what else the notebook wants comes from them."""
+    small = {"epochs": 1, "batch_sessions": 8}
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "dvc.yaml").touch()
+    tensors = Tensors.load(tensor_file)
+    spans = [[str(tensors.sessions[-20].date()), str(tensors.sessions[-11].date())]]
+    jobs = [{"method": "intended", "seeds": [1, 2], "overrides": SMALL}]
+    section = {"jobs": jobs, "training": small, "case_spans": spans, "tier": "quick"}
+    (tmp_path / "params.yaml").write_text(json.dumps({"market": {"name": "m"}, "model": section}, indent=1))
+    (tmp_path / "markets" / "m").mkdir(parents=True)
+    shutil.move(tmp_path / "params.yaml", tmp_path / "markets" / "m" / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    base = ["--market", "m", "--tensors", str(tensor_file), "--device", "cpu", "--threads", "1", "--seed"]
+    for seed, more in (("1", []), ("2", []), ("1", ["--training", "clip=0.5"])):
+        main([*base, seed, *more])
+    weights = tmp_path / "reports" / "m" / "checkpoints" / "intended.safetensors"
+    store = RunStore(tmp_path / "reports" / "m" / "runs" / "model")
+    first, second = expand(jobs, small)
+    with safe_open(weights, framework="pt") as stored:  # not those of the third training
+        assert json.loads(stored.metadata()["info"])["run"] == first.key(tensors).filename
+    run = store.load(first.key(tensors))
+    kept = tensors.sessions[-20:-10].to_numpy("datetime64[D]")
+    np.testing.assert_array_equal(run.extras["days"], kept)
+    np.testing.assert_array_equal(run.extras["graph_days"], kept[:6])
+    assert not store.load(second.key(tensors)).extras
+    monkeypatch.setattr(train, "fit", None)
+    other = train.keep_of(tensors, spans, [kept[3]], weights)
+    train.train_one(tensors, first, store, device="cpu", tier="quick", scratch=tmp_path / "scratch", keep=other)
+    np.testing.assert_array_equal(store.load(first.key(tensors)).extras["graph_days"], kept[3:4])
+    alone = train.keep_of(tensors, [], [], weights)
+    assert not len(alone.days) and not len(alone.graphs) and alone.checkpoint == weights
+
+
 # --- killed -----------------------------------------------------------------------------------------------------------
 def assert_same_run(one: Path, other: Path) -> None:
     """Every array, the log included, but not the times."""
@@ -219,6 +253,9 @@ def test_a_training_that_was_killed_again_and_again_ends_where_an_uninterrupted_
         (["--epochs", "0"], "epochs is 0; it must be an integer from 1 up"),
         (["--training", "batch_sessions=500"], "lower batch_sessions, or move market.splits in params.yaml"),
         (["--training", "learning_rate=1e30"], r"epoch 0: .* is not a number: lower learning_rate \(1e\+30\)"),
+        (["--threads", "0"], "--threads is 0; it must be an integer from 1 up: leave it out for all cores"),
+        (["--threads", "-2"], "--threads is -2; it must be an integer from 1 up"),
+        (["--seed", "-1"], "--seed is -1; it must be an integer from 0 up, such as 0, 1, 2"),
         (["--device", "cuda"], "device cuda: torch sees no GPU here; use device cpu"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -15,12 +15,13 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from anomaly_routing.model.allocator import memory_explained, tune_allocator
@@ -88,6 +89,18 @@ class Keep:
     days: np.ndarray = field(default_factory=lambda: np.array([], dtype=int))
     graphs: np.ndarray = field(default_factory=lambda: np.array([], dtype=int))
     checkpoint: Path | None = None
+
+
+def keep_of(tensors: Tensors, spans: Sequence[Sequence[Any]], graph_days: Sequence[Any], checkpoint: Path) -> Keep:
+    """What the first seed of a preset keeps: the sessions inside `spans`, pairs of dates, the graphs on `graph_days`.
+
+    Without `graph_days`, of six of the sessions, spread evenly; without `spans`, the weights alone.
+    """
+    s = tensors.sessions
+    inside = [np.asarray((s >= pd.Timestamp(a)) & (s <= pd.Timestamp(b))) for a, b in spans]
+    days = np.flatnonzero(np.any(inside, axis=0)) if inside else np.array([], dtype=int)
+    spread = s[days[:: max(1, len(days) // 6)][:6]]
+    return Keep(days, np.flatnonzero(s.isin(pd.to_datetime(graph_days) if len(graph_days) else spread)), checkpoint)
 
 
 def expand(jobs: list[dict[str, Any]], training: dict[str, Any]) -> list[Job]:
@@ -265,8 +278,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tier", help="recorded with the run; default: the market's, else gpu on a GPU, else cpu")
     parser.add_argument("--tensors", type=Path, help="default: data/interim/<market>/tensors.npz")
     parser.add_argument("--out", type=Path, help="run store; default: reports/<market>/runs/<stage of the method>")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args(argv)
+    if args.threads < 1:
+        sys.exit(f"--threads is {args.threads}; it must be an integer from 1 up: leave it out for all cores")
+    if not 0 <= args.seed < 2**63:
+        sys.exit(f"--seed is {args.seed}; it must be an integer from 0 up, such as 0, 1, 2")
     torch.set_num_threads(args.threads)
     try:
         paths = MarketPaths(args.market)
@@ -274,14 +291,20 @@ def main(argv: list[str] | None = None) -> None:
         if tensors.market != args.market:
             raise ValueError(f"the tensor file is of market {tensors.market}, not {args.market}: name the right one")
         stage = "model" if args.method in PRESETS else "deep_baselines"
-        listed, tier = market_settings(paths, stage, args.method, args.variant)
+        listed, tier = market_settings(paths, stage, args.method, args.variant, args.seed)
         settings = ({"epochs": args.epochs} if args.epochs is not None else {}) | dict(map(_setting, args.training))
         overrides = listed["overrides"] | dict(map(_setting, args.set))
         job = Job(args.method, args.variant, args.seed, overrides, listed["training"] | settings)
         store = RunStore(args.out or paths.runs(stage))
         scratch = (args.out or paths.interim) / "unfinished"
         tier = args.tier or tier or ("gpu" if choose_device(args.device).type == "cuda" else "cpu")
-        key = train_one(tensors, job, store, device=args.device, tier=tier, scratch=scratch)
+        weights = (args.out / "checkpoints" if args.out else paths.checkpoints) / f"{args.method}.safetensors"
+        keep = None
+        if listed["keep"] and (job.overrides, job.training) == (listed["overrides"], listed["training"]):
+            keep = keep_of(
+                tensors, *listed["keep"], weights
+            )  # else another run would take the committed weights' place
+        key = train_one(tensors, job, store, device=args.device, tier=tier, scratch=scratch, keep=keep)
         print(store.path(key))
     except (TrainingError, ValueError, OSError) as error:
         sys.exit(str(error))

@@ -94,6 +94,47 @@ def test_facts_of_a_graph():
     assert facts["prior's share of fused mass"] == pytest.approx(0.8 / (0.8 + 1.2))
 
 
+def test_what_is_said_of_the_graphs_of_both_presets():
+    named = ["preset", "mood", "alpha", "prior's share of fused mass", "effective neighbours", "non-zeros a row"]
+    rows = [["p", "calm", 0.4, 0.41, 23.1, 27.3], ["p", "stress", 0.3, 0.31, 23.6, 27.0]]
+    rows += [["q", "calm", 0.41, 0.93, 95.8, 97], ["q", "stress", 0.35, 0.92, 98.7, 100]]
+    one, two = findings.graph_words(pd.DataFrame(rows, columns=named), 100).split(". `q`")
+    assert one.startswith("`p`: `alpha` 0.400 in calm and 0.300 in stress") and "41% and 31%" in one
+    assert "93% and 92%; effective neighbours 95.8 and 98.7, of rows that name 97 and 100 of 100 stocks" in two
+    size = findings.stored_graphs_words(109, 6, 100)
+    assert "all of them would take 2.08 MiB" in size and "those take 0.11" in size and size.endswith("other 103")
+
+
+def test_neighbours_are_counted_from_the_weights(tensors):
+    net = small_network(tensors)
+    counts = []
+    for row in VAL:
+        with torch.no_grad():
+            out = net(*Data(tensors, net.config, "cpu").batch(int(row), int(row) + 1))
+        counts += [int((out.learned[0, i] > 0).sum()) for i in np.flatnonzero(tensors.active[row])]
+    runs = {"a": run_of({"x": 0.0})}
+    told = findings.neighbours_words(runs, {"p": net}, {"p": "a"}, tensors)
+    empty = np.mean(np.array(counts) == 0)
+    assert told.startswith(f"a {np.mean(counts):.1f} on average, {min(counts)} at least, {empty:.1%} of the rows empty")
+    assert told.endswith("the log of a is older than this count")
+    runs["a"].info["history"][-1]["neighbours"] = {"mean": 1.0}
+    assert findings.neighbours_words(runs, {}, {}, tensors).endswith("each log has it by epoch")
+
+
+# --- trainings --------------------------------------------------------------------------------------------------------
+def test_times_and_losses_of_the_trainings():
+    """One epoch was held up: the median does not see it, the sum does."""
+    run = run_of({"x": 0.0})
+    lines = [{"seconds": s, "entropy": 0.5, "smooth": 0.1, "rec": 5.0, "mean_max_w": 0.4} for s in (60, 60, 6000, 60)]
+    best = {rule: {"epoch": k, "loss": 2.0 + k} for k, rule in ((1, "tail"), (2, "val"))}
+    run.info.update(history=lines, best=best, epochs=4, stopped="cap", device="cpu", tier="cpu")
+    (row,) = findings.trainings_table({"a": run}).to_dict("records")
+    assert (row["best epoch, tail"], row["best epoch, val"], row["L_rec, val"]) == (2, 3, 4.0)
+    assert (row["minutes, median x epochs"], row["minutes, all epochs"]) == (4, 103)
+    assert row["epochs of over ten medians"] == 1 and row["seconds an epoch, median"] == 60 and row["collapsed"] == ""
+    assert findings.loss_shares({"a": run}, {"a": make_config("literal", gamma1=0.02)}) == "a 0.20% and 0.0020%"
+
+
 # --- temperature ------------------------------------------------------------------------------------------------------
 def test_the_temperature_test_is_that_of_a_plain_loop(tensors):
     net = small_network(tensors)
@@ -124,21 +165,6 @@ def test_the_temperature_test_is_that_of_a_plain_loop(tensors):
         )
     assert table.loc["rising", "tau, stressed half"] > table.loc["rising", "tau, calm half"]
     assert table.loc["falling", "tau, stressed half"] < table.loc["falling", "tau, calm half"]
-
-
-def test_what_is_said_of_the_temperature():
-    """Of a collapsed run nothing, of a run without weights nothing; the others by their figure."""
-    lines = {"a": 1.0, "b": 0.4, "c": 0.5, "d": 0.999}
-    runs = {name: run_of({"x": 0.0}, line={"mean_max_w": w, "routing_entropy": 1 - w}) for name, w in lines.items()}
-    assert findings.collapsed_runs(runs) == ["a", "d"]
-    told = findings.temperature_words(runs, {"p": "a", "q": "b"}, list(lines), {"p": 0.0, "q": 0.125})
-    printed, dead, unkept = told.split("; ")
-    assert printed.endswith("in b by 0.125 nats") and dead.startswith("a (entropy 0.00) collapsed")
-    assert unkept.startswith("c (entropy 0.50) did not collapse and kept no weights")
-    none = findings.temperature_words(runs, {"p": "a", "q": "d"}, ["a", "d"], {"p": 0.0, "q": 0.0})
-    assert "nats" not in none and none.startswith("a (entropy 0.00) and d (entropy 0.00) collapsed")
-    alone = findings.temperature_words(runs, {"q": "b"}, ["b"], {"q": 0.125})
-    assert "collapse" not in alone
 
 
 # --- copying ----------------------------------------------------------------------------------------------------------

@@ -67,6 +67,16 @@ def test_a_module_has_the_parameters_of_the_table(preset, module):
     assert count(network(preset), prefixes) == expected
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_widths_that_the_specification_names(preset):
+    """SPEC 15, test 3: z 256, context 64, gate input 256 + 256 + 1 + 4 = 517, latent 64."""
+    model, chunk = network(preset), mixed()
+    shapes = model(*chunk.tensors()).shapes()
+    b, n = chunk.active.shape
+    assert (shapes["z"], shapes["context"], shapes["latent"]) == ((b, n, 256), (b, n, 64), (b, n, 64))
+    assert model.experts.gate.mlp[0].in_features == 517
+
+
 @pytest.mark.parametrize(("preset", "scalars"), [("literal", 9), ("intended", 12)])
 def test_the_table_is_complete(preset, scalars):
     model = network(preset)

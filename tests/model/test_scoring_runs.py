@@ -405,7 +405,8 @@ def test_memory_that_runs_out_in_scoring_costs_no_training(tensors, tmp_path, mo
 
 
 def test_a_stored_run_that_lacks_what_is_to_be_kept_is_made_again(tensors, tmp_path, monkeypatch):
-    """As after `python -m anomaly_routing.train --seed 0`, which keeps daily series alone."""
+    """As after a training on a machine that cannot read the market's parameter file: it keeps daily series alone,
+    for which of the seeds is the first one stands in that file."""
     keep, store = replace(KEEP, checkpoint=tmp_path / "net.safetensors"), RunStore(tmp_path / "runs")
     options = {"device": "cpu", "tier": "quick", "scratch": tmp_path / "scratch"}
     key = train_one(tensors, job(), store, **options)

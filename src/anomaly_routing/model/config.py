@@ -1,7 +1,8 @@
 """Every switch of the model, named, with the two presets: `literal` (printed equations), `intended` (printed prose).
 
-Where the paper's equation and its own explanation of it part ways, one key chooses (SPEC, table of presets). Every key
-can be flipped alone: `make_config("intended", tau_rule="rising")`.
+One key chooses wherever the paper's equation and its own explanation of it part ways, or where the explanation leaves
+a choice, as with `mpi_c3` (SPEC, table of presets). Every key can be flipped alone:
+`make_config("intended", tau_rule="rising")`.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class ModelConfig:
     tau_rule: str = "falling"  # A53: temperature rises or falls with stress
     div_sign: int = -1  # A58: sign of the routing entropy in the loss
     score_stats: str = "train"  # A64: mean and SD of the error from blocks of 32 sessions | from training, frozen
-    mpi_c3: str = "double_std"  # A66
+    mpi_c3: str = "double_std"  # A66: the prose's standard deviation as it is | doubled, our rescaling to [0, 1]
     mpi_c4: str = "agreement"  # A66
     psi_norm: str = "train"  # A44: span whose minimum and maximum scale the stress indicators
     window: int = 20

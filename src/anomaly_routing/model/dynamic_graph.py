@@ -159,7 +159,7 @@ class GraphAttention(nn.Module):
 
 
 class GraphModule(nn.Module):
-    """Stress, similarities, top-k, fusion and refinement in turn."""
+    """Stress, similarities, top-k, fusion and refinement in turn; the last two lines are equations 9 and 41."""
 
     def __init__(self, z_width: int, c_width: int, config: ModelConfig) -> None:
         super().__init__()

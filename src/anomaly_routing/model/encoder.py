@@ -49,7 +49,10 @@ class Encoder(nn.Module):
         self.context = nn.Linear(SPATIAL, CONTEXT)
 
     def forward(self, x: Tensor, active: Tensor, prior: Tensor) -> Encoding:
-        """x [B+T-1, N, F] consecutive sessions; active [B, N] of the last B; prior [N, N]."""
+        """x [B+T-1, N, F] consecutive sessions; active [B, N] of the last B; prior [N, N].
+
+        z = [h_temp ; h_spat] is equation 30.
+        """
         h_temp = self.temporal(x)  # [B, N, 128]
         h_spat = self.spatial(x[self.window - 1 :], active, prior)  # [B, N, 128]
         cross, fused = self.cross_modal(h_temp, h_spat, active)  # [B, N, N], [B, N, 128]
@@ -57,7 +60,7 @@ class Encoder(nn.Module):
         return Encoding(h_temp, h_spat, cross, torch.cat([h_temp, h_spat], -1), context)
 
     def temporal(self, x: Tensor) -> Tensor:
-        """h_temp [B, N, 128] (equations 18-25, SPEC 4.1-4.3).
+        """h_temp [B, N, 128] (equations 1, 18-25; SPEC 4.1-4.3).
 
         H_attn = softmax(Q K' / sqrt(d)) V O is needed in two places only, its mean over the steps and its last step, so
         the attention rows are pooled first and V and O applied to two rows instead of 20. It is the same algebra.
@@ -79,7 +82,7 @@ class Encoder(nn.Module):
         return self.pool(attended.flatten(1)).unflatten(0, windows.shape[:2])
 
     def spatial(self, x: Tensor, active: Tensor, prior: Tensor) -> Tensor:
-        """h_spat [B, N, 128] from the features x [B, N, F] of the last session (equations 27, 28; SPEC 4.4)."""
+        """h_spat [B, N, 128] from the features x [B, N, F] of the last session (equations 2, 3, 27, 28; SPEC 4.4)."""
         h0 = self.spatial_in(x)
         propagation = self.propagation(active, prior)
         h = h0
@@ -90,7 +93,7 @@ class Encoder(nn.Module):
     def propagation(self, active: Tensor, prior: Tensor) -> Tensor:
         """D^-1/2 A D^-1/2 [B, N, N] among the active stocks; with self-loops (`gcn_loops`) or without.
 
-        Equation 26, AUDIT A40. A stock without neighbours has degree 0, taken as 1.
+        Equations 2, 26, AUDIT A40. A stock without neighbours has degree 0, taken as 1.
         """
         mask = active.to(prior.dtype)
         if not self.config.use_prior:  # nobody but itself, whatever the loops

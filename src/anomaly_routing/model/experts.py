@@ -143,7 +143,7 @@ class Experts(nn.Module):
     def forward(self, z_final: Tensor, spatial: Tensor, features: Tensor, psi: Tensor, active: Tensor) -> Routing:
         """z_final [B, N, 256], spatial [B, N, 128], features [B, N, F] of the last session, psi [B], active [B, N].
 
-        spatial : what the contagion expert sees, h_spat or z_ref.
+        spatial : what the contagion expert sees, h_spat or z_ref. The weighted error and code are equations 13 and 50.
         """
         parts = features.index_select(-1, self.order).split([len(columns) for columns in self.columns], -1)
         signal = torch.stack([part.abs().mean(-1) for part in parts], -1)  # [B, N, K], equations 10, 42

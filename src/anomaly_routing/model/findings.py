@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from anomaly_routing.model.config import CHOICES
+from anomaly_routing.model.config import CHOICES, ModelConfig
 from anomaly_routing.model.dynamic_graph import ALPHA_RANGE
 from anomaly_routing.model.network import Network
 from anomaly_routing.model.outcome import on_sessions
 from anomaly_routing.model.pressure_index import LEVELS, alert_cuts, alert_levels
 from anomaly_routing.model.scoring import score_statistics, scores
-from anomaly_routing.model.training import Data, TrainingConfig, evaluate
+from anomaly_routing.model.training import Data, TrainingConfig, evaluate, reconstruction
 from anomaly_routing.runs import Run
 from anomaly_routing.tensors import Tensors
 
@@ -135,29 +135,6 @@ def temperature_test(net: Network, tensors: Tensors, rows: np.ndarray) -> pd.Dat
     return pd.DataFrame(found)
 
 
-def temperature_words(
-    runs: Mapping[str, Run], tested: Mapping[str, str], everyone: Sequence[str], flatter: Mapping[str, float]
-) -> str:
-    """What the test of the temperature showed, and of which runs it can say nothing.
-
-    tested : preset -> the run whose weights are kept. everyone : all runs of the presets. flatter : preset -> nats by
-    which the printed rule flattens the routing from calm to stress more than the prose's.
-    """
-    gone, kept = collapsed_runs(runs), list(tested.values())
-    named = {run: f"{run} (entropy {kept_line(runs[run])['routing_entropy']:.2f})" for run in everyone}
-    alive = [f"{run} by {flatter[m]:.3f} nats" for m, run in tested.items() if run not in gone]
-    dead = " and ".join(named[run] for run in kept if run in gone)
-    unkept = " and ".join(named[run] for run in everyone if run not in kept and run not in gone)
-    parts = [
-        f"with the same weights the printed rule flattens the routing from calm to stress, against the prose's, in "
-        f"{' and '.join(alive)}" if alive else "",
-        f"{dead} collapsed, so there is nothing for a temperature to act on and the test says nothing" if dead else "",
-        f"{unkept} did not collapse and kept no weights, so what a temperature does there is not measured"
-        if unkept else "",
-    ]  # fmt: skip
-    return "; ".join(part for part in parts if part)
-
-
 def planted_shifts(
     net: Network, tensors: Tensors, rows: np.ndarray, size: float = SHIFT, every: int = 10
 ) -> pd.DataFrame:
@@ -238,3 +215,81 @@ def rescored(net: Network, run: Run, tensors: Tensors, rows: np.ndarray) -> tupl
     if mu is None:  # the block is its own yardstick
         mu, sigma = score_statistics(error, active, np.ones(len(rows), bool))
     return scores(error, active, mu, sigma), run.score[run.score_sessions.get_indexer(tensors.sessions[rows])]
+
+
+def stored_graphs_words(kept: int, graphs: int, stocks: int) -> str:
+    """Why fewer learned graphs are stored than sessions with routing: float16, stocks x stocks a session."""
+    mib = stocks**2 * 2 / 2**20
+    return (
+        f"Of the {kept} sessions stored stock by stock (routing, errors), {graphs} keep their learned graph: "
+        f"at {stocks} x {stocks} numbers a session all of them would take {kept * mib:.2f} MiB before packing, those "
+        f"take {graphs * mib:.2f}. The committed weights give the graphs of the other {kept - graphs}"
+    )
+
+
+def neighbours_words(
+    runs: Mapping[str, Run], nets: Mapping[str, Network], firsts: Mapping[str, str], t: Tensors
+) -> str:
+    """Non-zeros a row of A_learned on the validation sessions (SPEC 15, test 5), counted again from the kept weights.
+
+    nets, firsts : preset -> network, and -> its run. Says whose log has no count, as those from before it was logged.
+    """
+    told = []
+    for preset, net in nets.items():
+        data = Data(t, net.config, CPU)
+        found = reconstruction(net, data, data.val, TrainingConfig())[1]
+        told.append(
+            f"{firsts[preset]} {found['neighbours']['mean']:.1f} on average, {found['neighbours']['min']} at least, "
+            f"{found['without_neighbours']:.1%} of the rows empty"
+        )
+    lacking = [name for name, run in runs.items() if "neighbours" not in run.info["history"][-1]]
+    logged = f"the log of {' and '.join(lacking)} is older than this count" if lacking else "each log has it by epoch"
+    return f"{'; '.join(told)}; {logged}"
+
+
+def trainings_table(runs: Mapping[str, Run]) -> pd.DataFrame:
+    """How each training went; epochs count from one. One row a run.
+
+    minutes, median x epochs : what it takes undisturbed. minutes, all epochs : the sum of the log, which the scorecard
+    gives in seconds. epochs of over ten medians : the process was held up; the log does not say by what.
+    """
+    rows, collapsed = [], collapsed_runs(runs)
+    for name, run in runs.items():
+        info, best = run.info, run.info["best"]
+        seconds = np.array([line["seconds"] for line in info["history"]])
+        row = {"run": name, "epochs": info["epochs"], "stopped by": info["stopped"]}
+        row |= {f"best epoch, {rule}": best[rule]["epoch"] + 1 for rule in best}
+        row |= {f"L_rec, {rule}": best[rule]["loss"] for rule in best}
+        row |= {"seconds an epoch, median": np.median(seconds)}
+        row |= {"minutes, median x epochs": np.median(seconds) * len(seconds) / 60}
+        row |= {"minutes, all epochs": seconds.sum() / 60}
+        row |= {"epochs of over ten medians": int((seconds > 10 * np.median(seconds)).sum())}
+        rows.append(
+            row | {"collapsed": "yes" if name in collapsed else "", "device": info["device"], "tier": info["tier"]}
+        )
+    return pd.DataFrame(rows)
+
+
+def graph_words(facts: pd.DataFrame, stocks: int) -> str:
+    """What fusion does in each preset; facts : `graph_facts` by preset and mood, calm and stress."""
+    told = []
+    for preset, own in facts.groupby("preset", sort=False):
+        one, two = (own.set_index("mood").loc[mood] for mood in ("calm", "stress"))
+        share = "prior's share of fused mass"
+        told.append(
+            f"`{preset}`: `alpha` {one.alpha:.3f} in calm and {two.alpha:.3f} in stress, the prior's share of the "
+            f"fused mass {one[share]:.0%} and {two[share]:.0%}; effective neighbours "
+            f"{one['effective neighbours']:.1f} and {two['effective neighbours']:.1f}, of rows that name "
+            f"{one['non-zeros a row']:.0f} and {two['non-zeros a row']:.0f} of {stocks} stocks"
+        )
+    return ". ".join(told)
+
+
+def loss_shares(runs: Mapping[str, Run], configs: Mapping[str, ModelConfig]) -> str:
+    """The diversity and the smoothness term of each run's last epoch, as shares of its L_rec."""
+    told = []
+    for name, run in runs.items():
+        line, own = run.info["history"][-1], configs[name]
+        diversity, smoothness = own.gamma1 * line["entropy"], own.gamma2 * line["smooth"]
+        told.append(f"{name} {diversity / line['rec']:.2%} and {smoothness / line['rec']:.4%}")
+    return ", ".join(told)

@@ -10,13 +10,16 @@ from anomaly_routing.paths import MarketPaths
 
 
 def market_settings(
-    paths: MarketPaths, stage: str, method: str, variant: str = "full"
-) -> tuple[dict[str, dict[str, Any]], str]:
-    """({"overrides", "training"}, tier) of a stage's section, with what its job of this name says, if one is listed.
+    paths: MarketPaths, stage: str, method: str, variant: str = "full", seed: int = 0
+) -> tuple[dict[str, Any], str]:
+    """({"overrides", "training", "keep"}, tier) of a stage's section, with what its job of this name says, if listed.
+
+    keep : (case_spans, graph_days) for the first listed seed of a preset as it is, whose weights and single stocks the
+        notebook reads; else nothing.
 
     Empty without a parameter file, and without PyYAML to read it, as on a bare GPU machine; the latter is said.
     """
-    found, path = {"overrides": {}, "training": {}}, parameter_file(paths)
+    found, path = {"overrides": {}, "training": {}, "keep": ()}, parameter_file(paths)
     if path is None:
         return found, ""
     try:
@@ -29,7 +32,10 @@ def market_settings(
     listed = [j for j in section.get("jobs", []) if (j["method"], j.get("variant", "full")) == (method, variant)]
     job = listed[0] if listed else {}
     training = section.get("training", {}) | job.get("training", {})
-    return {"overrides": job.get("overrides", {}), "training": training}, section.get("tier", "")
+    found = {"overrides": job.get("overrides", {}), "training": training, "keep": ()}
+    if stage == "model" and variant == "full" and seed == min((s for j in listed for s in j["seeds"]), default=None):
+        found["keep"] = (section.get("case_spans", []), section.get("graph_days", []))
+    return found, section.get("tier", "")
 
 
 def parameter_file(paths: MarketPaths) -> Path | None:
