@@ -26,7 +26,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -40,7 +39,7 @@ from anomaly_routing.model.errors import TrainingError  # noqa: E402
 from anomaly_routing.paths import MarketPaths, repository  # noqa: E402
 from anomaly_routing.runs import RunKey, RunStore, read_meta  # noqa: E402
 from anomaly_routing.tensors import Tensors  # noqa: E402
-from anomaly_routing.train import MODEL_NUMERICS, Job, Keep, train_one  # noqa: E402
+from anomaly_routing.train import MODEL_NUMERICS, Job, Keep, keep_of, train_one  # noqa: E402
 from benchmarks import model  # noqa: E402
 from benchmarks.model_table import table  # noqa: E402
 
@@ -78,11 +77,8 @@ class Work:
         """Seed 0 keeps its weights, and routing and graphs on the sessions of the case studies."""
         if job.seed:
             return None
-        spans, s = self.case.get("case_spans", []), tensors.sessions
-        inside = [(s >= pd.Timestamp(a)) & (s <= pd.Timestamp(b)) for a, b in spans]
-        days = np.flatnonzero(np.any(inside or [np.zeros(len(s), bool)], axis=0))
-        graphs = np.flatnonzero(s.isin(pd.to_datetime(self.case.get("graph_days", []))))
-        return Keep(days, graphs, self.folder / "checkpoints" / f"{job.method}.safetensors")
+        checkpoint = self.folder / "checkpoints" / f"{job.method}.safetensors"
+        return keep_of(tensors, self.case.get("case_spans", []), self.case.get("graph_days", []), checkpoint)
 
 
 def train_all(
