@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from anomaly_routing.claims import load_claims
 from anomaly_routing.errors import MarketDataError
@@ -16,6 +18,8 @@ from anomaly_routing.ledger.registry import decider_of, deciders, without_claim,
 from anomaly_routing.ledger.sources import PAPER_MARKET, Sources
 from anomaly_routing.ledger.verdict import NOT_RUN, NOT_TESTABLE, REFUTED, Finding, NotRun
 from anomaly_routing.paths import MarketPaths
+from anomaly_routing.sweep import _arguments, tasks
+from anomaly_routing.variants import read_catalogue
 from tests.conftest import ROOT
 
 CLAIMS = load_claims(ROOT / "paper" / "claims.yaml")
@@ -168,6 +172,40 @@ def test_other_names_of_a_variant(empty):
     assert row(empty, "T6.prior.rate")["verdict"] == "match"  # alpha1 in the sweep
     assert row(empty, "T6.stress.lead")["verdict"] == NOT_RUN  # the full model's own runs decide it
     assert row(empty, "T6.trainable.rate")["verdict"] == NOT_RUN
+
+
+@pytest.mark.parametrize("number", [2, 4, 6, 7, 8])
+def test_what_was_not_trained_names_the_sweep_that_trains_it(empty, number):
+    """The command's variants are variants of that table, the sweep takes it, and the row is found once it is run."""
+    catalogue = read_catalogue(ROOT / "variants.yaml")
+    rows = dict(catalogue.tables[f"table{number}"])
+    lines = pd.DataFrame({"variant": list(rows.values()), "tier": "cpu", "status": "not run", "n_seeds": 0})
+    put(empty, f"table{number}", lines.drop_duplicates())
+    claims = [name for name in CLAIMS if name.startswith(f"T{number}.") and name.rpartition(".")[0] in rows]
+    claims = [n for n in claims + list(rows) if n in CLAIMS and decider_of(n, deciders()).group == "tables"]
+    assert claims
+    for name in claims:
+        found = row(empty, name)
+        assert found["verdict"] == NOT_RUN, name
+        command = re.search(r"-m anomaly_routing.sweep (.*); then python -m anomaly_routing.runner", found["reason"])
+        given = _arguments().parse_args(command.group(1).split())
+        variant = rows.get(name) or rows[name.rpartition(".")[0]]
+        assert (given.variants, given.tier, given.market) == ([variant], "cpu", PAPER_MARKET), name
+        assert tasks(catalogue, given.variants, 1)
+    run = lines.drop_duplicates().assign(status="run", hits=5.0, n_events=13, lead=2.0, alarm_rate=0.1, n_seeds=3)
+    full = run.iloc[:1].assign(variant="full")
+    put(empty, f"table{number}", pd.concat([run, full]))
+    assert all(row(empty, name)["verdict"] != NOT_RUN for name in claims)
+
+
+def test_a_training_that_ended_at_its_cap_names_the_parameter_to_raise():
+    sources = Sources(MarketPaths(PAPER_MARKET, ROOT), ROOT / "paper")
+    metas = [({"info": {"stopped": "cap", "epochs": 30}}, None)] * 2
+    sources.__dict__["model_runs"] = metas
+    reason = row(sources, "T5.epochs_avg")["reason"]
+    assert "set `epochs: 100` under model: training: in markets/us100/params.yaml" in reason
+    file = yaml.safe_load((ROOT / "markets" / "us100" / "params.yaml").read_text())
+    assert "epochs" in file["model"]["training"]  # the parameter that the reason names
 
 
 def test_a_stage_may_decide_claims_itself(empty):

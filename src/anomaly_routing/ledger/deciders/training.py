@@ -120,9 +120,9 @@ def epochs(claim: Claim, sources: Sources) -> Finding:
         cap = max(meta["info"]["epochs"] for meta, _ in sources.model_runs)
         full = sources.claimed("S3.epochs")
         if cap < full:
-            raise sources.not_run(
-                "model", f"all {len(stopped)} trainings ended at a cap of {cap} epochs; with the limit of {full}"
-            )
+            limit = f"set `epochs: {full}` under model: training: in {sources.params_file}"
+            ended = f"all {len(stopped)} trainings ended at a cap of {cap} epochs; {limit}, then"
+            raise sources.not_run("model", ended)
     found = sources.over_seeds(claim, lambda meta, run: meta["info"]["epochs"])
     return Finding(
         abs(found.value - claim.value) <= NEAR * claim.value,
