@@ -126,6 +126,11 @@ def marks(claim: Claim, sources: Sources) -> str:
         claim.value, sources.claimed("S42.alert_days")
     ):
         return f"no count of {sources.claimed('S42.alert_days')} days (A10)"
+    if claim.id == "S42.conservative":
+        share, cut = sources.claimed("S42.alerts.L3L4"), 100 - sources.claimed("S2.threshold")
+        if share > cut:
+            times = f"{share / cut:.1f} times the {cut:.0f}% that its cut leaves in 2022"
+            return f"its own alerts at L3 and L4 fill {share}% of the test days, {times} (A11)"
     return ""
 
 
