@@ -27,9 +27,7 @@ from anomaly_routing.tensors import Tensors
 WRITTEN_BY = {
     "metrics.json": "scorecard",
     **{f"tables/table{n}.csv": "ablations" for n in (2, 4, 6, 7, 8)},
-    "tables/model/temperature.csv": "model",
     "tables/data/sectors.csv": "data",
-    "tables/scorecard/aggregations.csv": "scorecard",
     "tables/baselines/chapter_snippets.csv": "baselines",
     "tables/deep_baselines/cost.csv": "deep_baselines",
 }
