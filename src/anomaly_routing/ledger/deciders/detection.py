@@ -9,6 +9,7 @@ import numpy as np
 from anomaly_routing.claims import Claim, values
 from anomaly_routing.evaluation.statistics import paired_comparison
 from anomaly_routing.ledger.deciders.own_numbers import table1_rates
+from anomaly_routing.ledger.intervals import over_events
 from anomaly_routing.ledger.registry import decides
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import LEVEL, Finding
@@ -70,11 +71,17 @@ def rate(claim: Claim, sources: Sources) -> Finding:
 
 @decides("T1.*.lead", "ABS.lead", *(f"{name}.lead" for name in FULL if name != "T7.four"), stage="deep_baselines")
 def lead(claim: Claim, sources: Sources) -> Finding:
+    """Median over the hits, then over seeds. The interval draws events, of the median seed, and takes every seed's own
+    median in."""
     entry, line = line_of(sources, claim.id.split(".")[1] if claim.id.startswith("T1") else "ours")
     leads = [v for v in line["per_seed"]["lead_median"] if v is not None]
     if not leads:
         return with_runs(entry, float("nan"), note="no event hit, so no lead")
     more = {"by_seed": tuple(map(float, leads)), "result": named(entry["method"], "lead")}
+    each = [e["lead"] if e["hit"] else np.nan for e in line["per_event"].values()]
+    low, high = over_events(np.array(each, float), np.nanmedian)
+    if low is not None:
+        more |= {"low": min(low, *leads), "high": max(high, *leads)}
     return with_runs(entry, float(np.median(leads)), chance_p=line["chance_p"], **more)
 
 
@@ -128,7 +135,9 @@ def gain_of_table1(claim: Claim, sources: Sources) -> Finding:
     gain = 100 * (ours["hits"] - top["hits"]) / ours["n_events"]
     note = f"Table 1 does give {rates['ours'] - best:.1f}; ours against our best of the two"
     p = paired_comparison(ours["per_event"], top["per_event"])["p"]
-    return Finding(gain, "rates", paired_p=p, note=note, **sources.training)
+    both = [(bool(e["hit"]), bool(top["per_event"][i]["hit"])) for i, e in ours["per_event"].items()]
+    low, high = over_events([100.0 * (a - b) for a, b in both])  # paired: an event is drawn with both answers
+    return Finding(gain, "rates", low, high, paired_p=p, note=note, **sources.training)
 
 
 @decides("T1.best_baselines", stage="deep_baselines")

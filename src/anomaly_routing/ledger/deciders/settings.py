@@ -137,7 +137,10 @@ def parameters(claim: Claim, sources: Sources) -> Finding:
     """Trainable parameters of the printed equations (SPEC 12)."""
     counts = network().parameters_by_module()
     ending = claim.id.rsplit(".", 1)[1]
-    return Finding(sum(counts.values()) if ending == "total" else counts[PARAMETERS[ending]])
+    if ending != "total":
+        return Finding(counts[PARAMETERS[ending]])
+    intended = sum(build_model("intended").parameters_by_module().values())
+    return Finding(sum(counts.values()), note=f"preset `literal`, as printed; `intended` has {intended:,}")
 
 
 @decides("S2.window5", only_real=False)
