@@ -231,14 +231,20 @@ def test_a_measure_without_a_value_is_not_testable_and_not_unrun(tmp_path):
     with pytest.raises(NotRun, match="runner case_studies"):
         compute(claim, Sources(paths, ROOT / "paper"))
     write_csv(paths.tables("case_studies") / "claims.csv", answers_table({"S42.crwd_liq": Finding(0.5, n_seeds=1)}))
+    stores = {seeds: Sources(paths, ROOT / "paper") for seeds in ("all keep stocks", "one does not")}
+    whole, bare = (({"key": {}}, SimpleNamespace(score_sessions=[0] * n)) for n in (3, 0))
+    stores["all keep stocks"].__dict__["model_runs"] = [whole, whole]
+    stores["one does not"].__dict__["model_runs"] = [whole, bare]
     with pytest.raises(NotTestable, match="no stored seed has a value"):
-        compute(claim, Sources(paths, ROOT / "paper"))
+        compute(claim, stores["all keep stocks"])
+    with pytest.raises(NotRun, match=r"1 of 2 seeds keep no single stocks.*runner model"):
+        compute(claim, stores["one does not"])  # a seed that was not looked at may have one
     compute(CLAIMS["S42.crwd_liq"], Sources(paths, ROOT / "paper"))  # has one
     runs = pd.DataFrame({"preset": ["intended"], "seed": [0], "tier": ["cpu"], "device": ["cpu"]})
     own = {"S42.crwd_ps": CROWDSTRIKE["S42.crwd_ps"]}
     table = measured(own, {("intended", 0): outage(1e-20)}, "intended", CLAIMS, runs)
     sentence = {"paragraph": "", "says": "", "why": "", "claims": ["S42.crwd_ps"]}
-    row = claims_table([sentence], {("intended", "val"): table}, {}, Sources(paths, ROOT / "paper")).iloc[0]
+    row = claims_table([sentence], {("intended", "val"): table}, {}, stores["all keep stocks"]).iloc[0]
     assert row["intended"] == "" and row["intended: verdict"] == "not testable"
 
 

@@ -21,7 +21,6 @@ from anomaly_routing.files import read_json, replacing
 from anomaly_routing.ledger import summary
 from anomaly_routing.markets import stage_seconds
 from anomaly_routing.paths import repository
-from anomaly_routing.scoreboard import PLAIN
 
 SUMMARY_START, SUMMARY_END = "<!-- summary: written by make readme -->", "<!-- end of summary -->"
 START, END = "<!-- headline: written by make readme -->", "<!-- end of headline -->"
@@ -58,6 +57,7 @@ def two_minutes(root: Path) -> str:
     parts = (
         opening.strip(),
         cards.filled(root, "ledger.md", totals=totals, page=f"{where}.html", list=f"{where}.md").strip(),
+        summary.support_sentence(table),
         summary.headline_lines(table, methods, up=""),
         summary.three_lists(table, up=""),
         summary.editions(table, methods, summary.later_edition(root / "paper" / "V2.md")),
@@ -67,7 +67,7 @@ def two_minutes(root: Path) -> str:
 
 def headline(metrics: dict[str, Any], table: pd.DataFrame) -> str:
     """What the counts say, and Table 1 redone, for one market from its metrics.json and table1.csv."""
-    methods = {name: m for name, m in metrics["methods"].items() if m["variant"] in PLAIN}
+    methods = {name: m for name, m in metrics["methods"].items() if not m["lookahead"]}
     market = metrics["market"]
     tiers, devices = ("/".join(sorted({m[key] for m in methods.values()})) for key in ("tier", "device"))
     draw = "" if metrics.get("market_seed") is None else f"; one draw, market seed {metrics['market_seed']}"
@@ -78,7 +78,7 @@ def headline(metrics: dict[str, Any], table: pd.DataFrame) -> str:
     heads += (["the paper's lead"] if claimed else []) + ["our lead", "seconds"]
     lines = [
         f"**{TITLES.get(market, market)}** (`{market}`{draw}; {metrics['n_events']} events, "
-        f"{metrics['test_sessions']} test sessions; tier {tiers}, {devices}). {_verdict(methods)}",
+        f"{metrics['test_sessions']} test sessions; tier {tiers}, {devices}). {summary.beats_sentence(methods)}",
         "",
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
@@ -133,28 +133,6 @@ def _shown(row: dict[str, Any]) -> str:
     if row["family"] == "full model":
         return f"**{name}**" + (", its scores use later days" if row["look-ahead"] == "yes" else "")
     return f"*{name}*" if row["family"] == "trivial" else name
-
-
-def _verdict(methods: dict[str, Any]) -> str:
-    """How many methods beat their own alarms moved in time, on which events."""
-    parts = []
-    for protocol in ("paper", "matched"):
-        keys = ("chance_p", "chance_p_test", "chance_p_test_march_collapsed")
-        counts = [sum(_below(m[protocol][key]) for m in methods.values()) for key in keys]
-        parts.append(
-            f"under `{protocol}` {counts[0]} on all events, {counts[1]} on those of the test split alone, "
-            f"{counts[2]} on these when March 2023 counts once"
-        )
-    n = len(methods)
-    return (
-        f"Of {n} detectors, so many hit more events than their own alarms moved in time (p < 0.05): "
-        f"{'; '.join(parts)}. On average about {0.05 * n:.0f} of {n} would do so if none were better than chance; many "
-        "are near copies of each other, so they pass or fail together."
-    )
-
-
-def _below(p: float | None) -> bool:
-    return p is not None and p < 0.05
 
 
 def _number(value: float | None, digits: int = 1) -> str:

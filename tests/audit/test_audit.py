@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import combinations_with_replacement, product
+from itertools import combinations, combinations_with_replacement, product
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,8 @@ import pytest
 import torch
 from scipy.stats import kurtosis
 
-from anomaly_routing.audit import calendar, chance, counts, forms, shapes
+from anomaly_routing.audit import calendar, chance, counts, forms, shapes, sizes
+from anomaly_routing.claims import load_claims, values
 from anomaly_routing.evaluation.statistics import paired_exact
 from tests.conftest import ROOT
 
@@ -113,8 +114,6 @@ def test_the_median_lead_of_luck_against_simulation(hits):
 @pytest.mark.parametrize(("a", "b", "n"), [(4, 2, 5), (5, 5, 6), (6, 1, 7)])
 def test_paired_bounds_against_all_placements(a, b, n):
     """Both sets of hits placed in every way among n events."""
-    from itertools import combinations
-
     sets = [(set(x), set(y)) for x in combinations(range(n), a) for y in combinations(range(n), b)]
     p = [paired_exact(len(x - y), len(y - x)) for x, y in sets]
     assert chance.paired_range(a, b, n) == pytest.approx((min(p), np.mean(p), max(p)))
@@ -202,6 +201,81 @@ def test_the_audit_notebook_treats_every_entry_that_its_head_lists():
         for k in range(int(first[1:]), int((last or first)[1:]) + 1):
             name = f"{first[0]}{k:02d}"
             assert re.search(rf"\b{name}\b", "\n".join(cells[1:])), f"{name} is listed and not treated"
+
+
+# --- sizes -----------------------------------------------------------------------------------------------------------
+def test_steps_of_an_epoch_against_a_count_of_batches():
+    steps = sizes.steps_per_epoch(7, 10, 4)
+    days = [range(7)[i : i + 4] for i in range(0, 7, 4)]
+    pooled = [range(70)[i : i + 4] for i in range(0, 70, 4)]
+    by_day = [range(10)[i : i + 4] for _ in range(7) for i in range(0, 10, 4)]
+    assert list(steps.values()) == [len(days), len(pooled), len(by_day)] == [2, 18, 21]
+    assert list(sizes.steps_per_epoch(1219, 100, 32).values()) == [39, 3810, 4876]  # A68
+    reached = sizes.slope_reached(steps, 3, 0.5, -1.0)
+    assert reached.iloc[:, -1].tolist() == [-1 - 3 * 0.5 * n for n in steps.values()]
+
+
+def test_the_regulariser_beside_the_loss_against_torch():
+    logits = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    entropy = torch.distributions.Categorical(logits=logits).entropy()
+    bound = sizes.largest_diversity_term(0.01, 4)
+    assert 0.01 * float(entropy.max()) <= bound == pytest.approx(0.0139, abs=5e-5)
+    rng = np.random.default_rng(0)  # norms of unit-variance features, each set reconstructed as zero
+    norms = [np.linalg.norm(rng.choice([-1.0, 1.0], d)) for d in (29, 29, 29, 6, 8, 7, 8)]
+    assert sizes.first_reconstruction([1, 3, 5]) == pytest.approx(sum(norms))
+
+
+def test_windows_and_groups_against_all_cases():
+    windows = [set(range(h)) for h in (1, 3, 5)]  # lags of x_{t-h+1..t}
+    assert sizes.windows_with([1, 3, 5]) == [sum(lag in w for w in windows) for lag in range(5)]
+    for n, group in product(range(1, 7), range(4)):
+        if group > n:
+            continue
+        for hits in range(n + 1):
+            members = [sum(e < group for e in chosen) for chosen in combinations(range(n), hits)]
+            assert sizes.fewest_among(hits, n, group) == min(members)
+    assert sizes.fewest_among(10, 13, 4) == 1  # A94
+
+
+def test_the_session_of_a_lead_between_two_sessions():
+    sessions = calendar.exchange_sessions()
+    closure = pd.Timestamp("2023-03-10")
+    after, before = calendar.session_before(closure, 3.8, sessions)
+    assert (f"{before:%m-%d}", f"{after:%m-%d}") == ("03-06", "03-07")  # Monday and Tuesday of that week (A98)
+    assert calendar.session_before(closure, 5.0, sessions) == (pd.Timestamp("2023-03-03"),) * 2
+
+
+def test_counts_that_fall_on_a_multiple_against_simulation():
+    drawn = np.random.default_rng(0).binomial(130, 0.769, 200_000)
+    assert chance.falls_on_a_multiple(76.9, 130, 10) == pytest.approx((drawn % 10 == 0).mean(), abs=3e-3)
+    assert chance.falls_on_a_multiple(50.0, 3, 1) == pytest.approx(1.0)
+
+
+def test_a_step_of_the_logits_against_gradient_descent():
+    weights = np.array([0.4, 0.3, 0.2, 0.1])
+    logits = torch.tensor(np.log(weights), requires_grad=True)
+    w = torch.softmax(logits, 0)
+    (0.01 * -(w * w.log()).sum()).backward()
+    moved = torch.softmax(logits.detach() - logits.grad, 0).numpy()
+    assert forms.weights_after(weights, forms.diversity_gradient(weights, 1), 0.01) == pytest.approx(moved)
+    assert moved[0] == pytest.approx(0.4004, abs=5e-5)
+
+
+def test_small_arguments_follow_the_claims():
+    claims = load_claims(ROOT / "paper" / "claims.yaml")
+    value, dates = {name: c.value for name, c in claims.items()}, values(claims, "S41.date.")
+
+    def told(changed: dict) -> dict:
+        table = sizes.small_arguments(value | changed, dates, 4, 251, calendar.exchange_sessions())
+        return table.groupby("entry").computed.agg(list).to_dict()
+
+    found = told({})
+    assert found["A67"] == ["62.75, 37.65, 12.55, 2.51"] and found["A61"] == ["1.155"] and found["A70"] == ["5"]
+    assert found["A80"] == ["428,164"] and found["A87"] == ["L0, L1, L2"] and found["A88"] == ["2022-2024"]
+    assert found["A95"] == ["3.441"] and found["A97"][0].startswith("30, ") and found["A98"] == ["06 March to 07 March"]
+    other = told({"T1.tranad.hits": 12, "S2.threshold": 80, "S3.patience": 5, "ABS.lead": 1.0})
+    assert (other["A94"], other["A87"], other["A70"]) == (["3"], ["L0"], ["15"])
+    assert other["A98"] == ["09 March to 09 March"]
 
 
 def test_kurtosis_bound():

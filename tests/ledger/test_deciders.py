@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import skew
 
 from anomaly_routing.claims import load_claims
+from anomaly_routing.evaluation import readings
 from anomaly_routing.ledger import build
 from anomaly_routing.ledger.deciders import companions, prices, settings
 from anomaly_routing.ledger.intervals import BLOCK, block_weights, blocks
@@ -66,14 +69,77 @@ def test_source_weights_that_move_are_not_refuted(empty, monkeypatch):
     assert verdict(empty, "S3.wprior_calm") == "close"  # a direction without an interval
 
 
-def test_alert_shares_decide_how_cautious_the_alarm_is(empty):
-    assert verdict(empty, "S42.conservative") == "refuted by the paper itself"
-    shares = {"L0": 92.0, "L1": 3.0, "L2": 2.0, "L3": 2.0, "L4": 1.0}
-    whole = {f"S42__alerts__{level}": share for level, share in shares.items()}
-    many = changed(empty, **whole, S42__alerts__L3L4=3.0)  # fit many numbers of sessions
-    assert verdict(many, "S42.conservative") == "not testable"
-    calm = changed(empty, S42__alerts__L3L4=4.3)
-    assert verdict(calm, "S42.conservative") == "match"
+@pytest.mark.parametrize(
+    ("rate", "p", "expected"),
+    [(0.04, 0.01, "close (tier cpu, 2 seeds)"), (0.04, 0.2, "close"), (0.07, 0.01, "close"), (0.07, 0.2, "differs")],
+)
+def test_false_alarms_and_chance_decide_how_cautious_the_alarm_is(empty, rate, p, expected):
+    assert verdict(empty, "S42.conservative") == "not run"
+    line = {"false_alarm_rate": rate, "chance_p": p, "expected_hits_by_chance": 3.0, "alarm_rate_test": 0.1}
+    entry = {"paper": line, "matched": {"hits": 5, "chance_p": 0.1}, "n_seeds": 2, "tier": "cpu", "device": "cpu"}
+    planted = replace(empty, methods={"intended": entry})
+    assert verdict(planted, "S42.conservative") == expected
+
+
+def test_its_own_alert_shares_stay_the_mark_of_a_cautious_alarm(empty):
+    claim = CLAIMS["S42.conservative"]
+    assert "11.5% of the test days, 2.3 times the 5%" in build.marks(claim, empty)
+    assert not build.marks(claim, changed(empty, S42__alerts__L3L4=4.3))
+
+
+def test_the_four_families_of_the_papers_baselines(empty):
+    found = {
+        family: verdict(empty, f"S41.n_base.{family}") for family in ("temporal", "static", "dynamic", "streaming")
+    }
+    assert set(found.values()) == {"match (by construction)"}, found
+    one_more = changed(empty, S41__n_base__streaming=2)
+    assert verdict(one_more, "S41.n_base.streaming") == "differs"
+
+
+def test_one_channel_is_not_either(empty, monkeypatch):
+    assert verdict(empty, "S2.or_rule") == "match (by construction)"
+    old = readings.raise_alarms
+    monkeypatch.setattr(readings, "raise_alarms", lambda two, *rest: old(two[["score"]], *rest))
+    assert verdict(empty, "S2.or_rule") == "differs"
+
+
+def routed(peaked: list[bool], sharp: float) -> list:
+    """Seeds with four made-up weights: psi runs from 0 to 1 over the test days; the first weight gains `sharp` with it,
+    or has all in a seed that is not `peaked`."""
+    days = pd.bdate_range("2023-01-03", "2024-12-31")
+    psi = np.linspace(0, 1, len(days))
+    runs = []
+    for seed, own in enumerate(peaked):
+        first = 0.4 + sharp * psi if own else np.ones(len(days))
+        rest = np.outer(1 - first, [0.5, 0.3, 0.2])
+        daily = pd.DataFrame(np.column_stack([first, rest]), days, [f"w{k}@val" for k in range(1, 5)])
+        info = {"tier": "gpu", "device": "cpu"}
+        runs.append(({"key": {"seed": seed}, "info": info}, SimpleNamespace(daily=daily.assign(**{"psi@val": psi}))))
+    return runs
+
+
+def test_sharper_routing_is_the_mean_over_seeds(empty):
+    def found(peaked, sharp):
+        other = replace(empty)
+        other.__dict__["model_runs"] = routed(peaked, sharp)
+        return build._row(CLAIMS["S1.sharp_in_crisis"], decider_of("S1.sharp_in_crisis", deciders()), other)
+
+    one = found([True], 0.1)
+    assert float(one["ours"]) == pytest.approx(0.09, abs=1e-3)  # psi of the two tenths lies 0.9 apart
+    two = found([True, False], 0.1)
+    assert float(two["ours"]) == pytest.approx(0.045, abs=1e-3) and two["n_seeds"] == 2 and two["verdict"] == "close"
+    assert "seed 0 0.4950 against 0.4050" in two["reason"] and "seed 1 1.0000 against 1.0000" in two["reason"]
+    assert "nothing to sharpen" in two["reason"] and "nothing to sharpen" not in one["reason"]
+    assert found([True, True], -0.1)["verdict"] == "differs"
+    assert found([True] * 10, 0.1)["verdict"] == "match"
+    assert found([True], 0.6)["verdict"] == "close"
+    flat = routed([True], 0.1)
+    daily = flat[0][1].daily
+    daily[["w2@val", "w3@val", "w4@val"]] = 0.2  # the rest does not shrink, and -w ln w still rises there
+    daily["w1@val"] = 0.25 + 0.05 * daily["psi@val"]
+    other = replace(empty)
+    other.__dict__["model_runs"] = flat
+    assert verdict(other, "S1.sharp_in_crisis") == "differs"
 
 
 def test_what_is_read_is_counted_as_read(empty):

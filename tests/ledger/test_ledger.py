@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from anomaly_routing.claims import load_claims
 from anomaly_routing.errors import MarketDataError
 from anomaly_routing.ledger import build, summary
-from anomaly_routing.ledger.intervals import over_seeds, t_interval
+from anomaly_routing.ledger.intervals import DRAWS, over_events, over_seeds, t_interval
 from anomaly_routing.ledger.registry import decider_of, deciders, without_claim, without_decider
 from anomaly_routing.ledger.sources import PAPER_MARKET, Sources
 from anomaly_routing.ledger.verdict import NOT_RUN, NOT_TESTABLE, REFUTED, Finding, NotRun
 from anomaly_routing.paths import MarketPaths
+from anomaly_routing.sweep import _arguments, tasks
+from anomaly_routing.variants import read_catalogue
 from tests.conftest import ROOT
 
 CLAIMS = load_claims(ROOT / "paper" / "claims.yaml")
@@ -170,6 +174,40 @@ def test_other_names_of_a_variant(empty):
     assert row(empty, "T6.trainable.rate")["verdict"] == NOT_RUN
 
 
+@pytest.mark.parametrize("number", [2, 4, 6, 7, 8])
+def test_what_was_not_trained_names_the_sweep_that_trains_it(empty, number):
+    """The command's variants are variants of that table, the sweep takes it, and the row is found once it is run."""
+    catalogue = read_catalogue(ROOT / "variants.yaml")
+    rows = dict(catalogue.tables[f"table{number}"])
+    lines = pd.DataFrame({"variant": list(rows.values()), "tier": "cpu", "status": "not run", "n_seeds": 0})
+    put(empty, f"table{number}", lines.drop_duplicates())
+    claims = [name for name in CLAIMS if name.startswith(f"T{number}.") and name.rpartition(".")[0] in rows]
+    claims = [n for n in claims + list(rows) if n in CLAIMS and decider_of(n, deciders()).group == "tables"]
+    assert claims
+    for name in claims:
+        found = row(empty, name)
+        assert found["verdict"] == NOT_RUN, name
+        command = re.search(r"-m anomaly_routing.sweep (.*); then python -m anomaly_routing.runner", found["reason"])
+        given = _arguments().parse_args(command.group(1).split())
+        variant = rows.get(name) or rows[name.rpartition(".")[0]]
+        assert (given.variants, given.tier, given.market) == ([variant], "cpu", PAPER_MARKET), name
+        assert tasks(catalogue, given.variants, 1)
+    run = lines.drop_duplicates().assign(status="run", hits=5.0, n_events=13, lead=2.0, alarm_rate=0.1, n_seeds=3)
+    full = run.iloc[:1].assign(variant="full")
+    put(empty, f"table{number}", pd.concat([run, full]))
+    assert all(row(empty, name)["verdict"] != NOT_RUN for name in claims)
+
+
+def test_a_training_that_ended_at_its_cap_names_the_parameter_to_raise():
+    sources = Sources(MarketPaths(PAPER_MARKET, ROOT), ROOT / "paper")
+    metas = [({"info": {"stopped": "cap", "epochs": 30}}, None)] * 2
+    sources.__dict__["model_runs"] = metas
+    reason = row(sources, "T5.epochs_avg")["reason"]
+    assert "set `epochs: 100` under model: training: in markets/us100/params.yaml" in reason
+    file = yaml.safe_load((ROOT / "markets" / "us100" / "params.yaml").read_text())
+    assert "epochs" in file["model"]["training"]  # the parameter that the reason names
+
+
 def test_a_stage_may_decide_claims_itself(empty):
     answers = pd.DataFrame(
         {"id": ["Z000.evt.violation", "Z002.cl.overlap", "F3.sequence"], "n_seeds": [10, None, None]}
@@ -232,9 +270,9 @@ def test_the_totals_keep_texts_and_restatements_apart():
         qualifier="", group="tables", file="f.py", line=1
     )
     text = summary.totals_sentence(table)
-    assert "Of the paper's 6 checkable claims 0 match" in text and "4 differ, 1 are refuted" in text
+    assert "Of the paper's 6 checkable claims 0 match" in text and "4 differ, 1 is refuted" in text
     assert "and 1 more by a wrong equation number" in text and "the 4 that differ rest on 2 distinct results" in text
-    assert "3 of them restate one (`hits of full`)" in text and "Of the 1 claims of the chapter 1 match" in text
+    assert "3 of them restate one (`hits of full`)" in text and "Of the 1 claims of the chapter 1 matches" in text
     lists = summary.three_lists(table.assign(reason=""))
     assert "4 claims about results come out otherwise here, on 2 distinct results" in lists
     assert "**Wrong equation numbers:** 1 " in lists and "**Excluded by its own figures:** 1 " in lists
@@ -271,6 +309,107 @@ def test_intervals_of_few_seeds():
     assert t_interval(np.array([1.0])) == (None, None)
     low, high = t_interval(np.array([1.0, 3.0]))
     assert low == pytest.approx(2 - 12.7062) and high == pytest.approx(2 + 12.7062)
+
+
+def test_an_interval_over_events_against_a_plain_loop():
+    leads = np.array([1.0, 5.0, np.nan, 2.0, np.nan, 4.0])
+    draws = np.random.default_rng(0).integers(0, 6, (DRAWS, 6))
+    medians = [np.median(kept) for row in draws if len(kept := [v for v in leads[row] if v == v])]
+    assert over_events(leads, np.nanmedian) == pytest.approx(tuple(np.quantile(medians, (0.025, 0.975))))
+    assert over_events([np.nan, np.nan]) == (None, None) and over_events([7.0, 7.0]) == (7.0, 7.0)
+    low, high = over_events(np.r_[np.ones(40), np.zeros(60)])  # a share of 0.4 of a hundred
+    half = 1.96 * np.sqrt(0.4 * 0.6 / 100)
+    assert (low, high) == pytest.approx((0.4 - half, 0.4 + half), abs=0.02)
+
+
+def scored(hits: list[int], leads: dict[str, int | None], **more) -> dict:
+    """What `scoreboard.evaluate_runs` gives of a method, as far as the ledger reads it."""
+    line = {
+        "n_events": 13,
+        "hits": hits[0],
+        "hits_low": 2.0,
+        "hits_high": 10.0,
+        "chance_p": 0.1,
+        "alarm_rate_test": 0.1,
+    }
+    line |= {"expected_hits_by_chance": 3.0, "lead_median": 2.0}
+    line["per_event"] = {i: {"hit": v is not None, "lead": v} for i, v in leads.items()}
+    line["per_seed"] = {"hits": hits, "lead_median": [2.0, 3.0]}
+    kept = {"method": "intended", "n_seeds": 2, "tier": "cpu", "device": "cpu", "lookahead": False}
+    return kept | {"family": "full model", "paper": line, "matched": line | {"hits": 3}} | more
+
+
+def test_lead_and_gain_have_intervals_over_events(empty):
+    ids = [f"E{k:02d}" for k in range(1, 14)]
+    ours = dict.fromkeys(ids) | {"E01": 1, "E02": 2, "E03": 5, "E04": 2}
+    theirs = dict.fromkeys(ids) | {"E01": 4, "E05": 1}
+    methods = {"intended": scored([4, 4], ours), "tranad": scored([2], theirs, method="tranad")}
+    sources = Sources(empty.paths, empty.paper, methods=methods)
+    sources.__dict__["model_runs"] = [({"info": {"tier": "cpu", "device": "cpu"}}, None)] * 2
+    lead = row(sources, "ABS.lead")
+    assert float(lead["ours"]) == 2.5 and lead["low"] <= 2.0 and lead["high"] >= 3.0  # every seed's median is inside
+    gain = row(sources, "S1.gain_contrib")
+    assert float(gain["ours"]) == pytest.approx(100 * 2 / 13, abs=0.01)
+    apart = [100.0 * ((ours[i] is not None) - (theirs[i] is not None)) for i in ids]
+    assert (gain["low"], gain["high"]) == over_events(apart) and gain["low"] < 0 < gain["high"]
+    head = build.headline(pd.DataFrame([lead, gain] + [row(empty, n) | {"id": n} for n in (
+        "ABS.detection", "ABS.svb.ps_peak", "C.params.total")]), {"lead": 3.2449})  # fmt: skip
+    line = head.set_index("part")
+    assert line.loc["lead", "size"] == "2 seeds, cpu" and line.loc["lead", "chance"] == "3.2"
+    assert line.loc["gain", "interval"].startswith("95% -") and "`intended` has" in line.loc["cost", "size"]
+
+
+def test_a_number_outside_its_own_interval_is_an_error(empty):
+    inside = {"id": ["Z000.evt.violation"], "value": [0.011], "by": ["rates"], "low": [0.01], "high": [0.02]}
+    put(empty, "value_at_risk/claims", pd.DataFrame(inside))
+    assert row(empty, "Z000.evt.violation")["low"] == 0.01
+    other = Sources(empty.paths, empty.paper, methods={})
+    put(other, "value_at_risk/claims", pd.DataFrame(inside | {"low": [0.012]}))
+    with pytest.raises(ValueError, match=r"Z000\.evt\.violation: 0\.011 lies outside its interval 0\.012 to 0\.02"):
+        row(other, "Z000.evt.violation")
+
+
+def test_what_beats_chance_is_counted_alike_everywhere():
+    """Look-ahead methods are left out, trivial ones counted apart, random scores named."""
+
+    def method(p: float, family: str = "statistical", lookahead: bool = False) -> dict:
+        line = dict.fromkeys(("chance_p", "chance_p_test", "chance_p_test_march_collapsed"), p)
+        never = dict.fromkeys(line)
+        return {"family": family, "lookahead": lookahead, "paper": line, "matched": never}
+
+    methods = {"a": method(0.01), "b": method(0.2), "cheat": method(0.001, lookahead=True)}
+    methods |= {"null": method(0.9, "trivial"), "lagged": method(0.02, "trivial")}
+    assert summary.beats(methods, "paper")["all events"] == ["a", "lagged"]
+    assert not any(summary.beats(methods, "matched").values())
+    text = summary.beats_sentence(methods)
+    assert "Of 4 causal methods, 2 of them trivial" in text and "under `paper` 2 (1 trivial) on all events" in text
+    assert "under `matched` 0 (0 trivial)" in text and "Random scores are not among them" in text
+    text = summary.beats_sentence(methods | {"random": method(0.04, "trivial")})
+    assert "Random scores are among them (`paper`, all events; `paper`, test events;" in text
+
+
+def test_a_missed_event_costs_one_and_so_does_a_false_alarm():
+    def method(hits: int, rate: float | None, lookahead: bool = False) -> dict:
+        line = {"n_events_test": 9, "hits_test": hits, "false_alarm_rate": rate}
+        return {"matched": line, "lookahead": lookahead}
+
+    methods = {"null": method(0, None), "good": method(7, 0.01), "loud": method(9, 0.2), "cheat": method(9, 0.0, True)}
+    found = summary.costs(methods, quiet=300)
+    assert found.to_dict() == pytest.approx({"good": 5.0, "null": 9.0, "loud": 60.0})
+    assert found.index.tolist() == ["good", "null", "loud"]
+
+
+def test_what_stands_beside_the_verdicts_is_counted():
+    rows = [("match", "tables", 1.0, 2.0, "95%", 0.1), ("differs", "tables", np.nan, 2.0, "", np.nan)]
+    rows += [
+        ("close", "cases", 0.5, 3.0, "lowest and highest seed", np.nan),
+        ("match", "prices", 0.1, np.nan, "95%", np.nan),
+    ]
+    rows += [("not run", "tables", np.nan, np.nan, "", np.nan), ("match", "settings", 1.0, 2.0, "95%", 0.1)]
+    table = pd.DataFrame(rows, columns=["verdict", "group", "low", "n_seeds", "interval", "chance_p"])
+    text = summary.support_sentence(table.assign(qualifier=""))
+    assert "of the 4 verdicts that rest on results of ours, 3 on trained ones" in text
+    assert "3 have an interval or, on few seeds, the range over them (1), 1 the chance" in text
 
 
 def test_a_broken_list_of_claims_is_refused(tmp_path):

@@ -76,3 +76,9 @@ def calendar_window(date: pd.Timestamp, sessions: pd.DatetimeIndex, days: int = 
     """The sessions among the `days` calendar days before a date."""
     day = pd.Timestamp(date)
     return sessions[(sessions >= day - pd.Timedelta(days=days)) & (sessions < day)]
+
+
+def session_before(date: pd.Timestamp, lead: float, sessions: pd.DatetimeIndex) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """The sessions that lie `lead` sessions before a session, rounded down and up; the same for a whole lead (A98)."""
+    place = sessions.get_loc(date)
+    return sessions[place - int(np.floor(lead))], sessions[place - int(np.ceil(lead))]

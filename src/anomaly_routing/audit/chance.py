@@ -78,3 +78,8 @@ def intervals(hits: dict[str, int], n: int) -> pd.DataFrame:
 def least_difference(n: int, level: float = 0.05) -> int:
     """Fewest events by which one method must beat another, missing none that it hits, for p < level."""
     return next(d for d in range(1, n + 1) if paired_exact(d, 0) < level)
+
+
+def falls_on_a_multiple(percent: float, n: int, step: int) -> float:
+    """Chance that a count of `n` independent trials with this share is a multiple of `step` (A100)."""
+    return float(binom.pmf(np.arange(0, n + 1, step), n, percent / 100).sum())

@@ -34,13 +34,18 @@ def largest_share(logits: np.ndarray, temperature: float) -> float:
 
 
 def diversity_gradient(weights: np.ndarray, sign: int) -> np.ndarray:
-    """Step of gradient descent on sign * entropy(softmax(logits)), by logit, at these weights (A58).
+    """Step of each *logit* in gradient descent at rate 1 on sign * entropy(softmax(logits)), at these weights (A58).
 
     With +1, the printed sign, it moves away from equal weights; with -1 towards them.
     """
     w = np.asarray(weights, float)
     entropy = -(w * np.log(w)).sum()
     return sign * w * (np.log(w) + entropy)
+
+
+def weights_after(weights: np.ndarray, step: np.ndarray, rate: float = 1.0) -> np.ndarray:
+    """The weights when each logit has moved by `rate` times its step (A58)."""
+    return softmax(np.log(np.asarray(weights, float)) + rate * np.asarray(step))
 
 
 def mean_score_range(gain: float = 2.0) -> tuple[float, float]:

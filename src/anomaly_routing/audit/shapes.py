@@ -7,6 +7,8 @@ from itertools import pairwise
 
 import pandas as pd
 
+SIZES = (6, 8, 7, 8)  # features of the four categories
+
 
 def linear(inside: int, outside: int, bias: bool = True) -> int:
     return inside * outside + outside * bias
@@ -35,7 +37,7 @@ def expert(embedding: int, features: int, hidden: int, latent: int) -> int:
     return mlp(embedding + features, hidden, latent) + mlp(embedding + latent, hidden, features)
 
 
-def experts(hidden: int = 128, latent: int = 64, sizes: Sequence[int] = (6, 8, 7, 8)) -> int:
+def experts(hidden: int = 128, latent: int = 64, sizes: Sequence[int] = SIZES) -> int:
     """Four experts on z (256), the third on h_spat (128)."""
     return sum(expert(128 if place == 2 else 256, d, hidden, latent) for place, d in enumerate(sizes))
 

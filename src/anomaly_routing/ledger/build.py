@@ -17,6 +17,7 @@ from anomaly_routing.ledger.verdict import (
     BY_READING,
     NOT_RUN,
     NOT_TESTABLE,
+    SLACK,
     VERDICTS,
     Finding,
     NotRun,
@@ -48,6 +49,7 @@ def _row(claim: Claim, decider: Decider | None, sources: Sources) -> dict[str, A
     if decider is None:
         raise LookupError(f"no decider for {claim.id}: add one in src/anomaly_routing/ledger/deciders")
     finding, verdict, reason = decide(claim, decider, sources)
+    _check_interval(claim, finding)
     row = {
         "id": claim.id,
         "source": claim.source,
@@ -75,6 +77,15 @@ def _row(claim: Claim, decider: Decider | None, sources: Sources) -> dict[str, A
         "line": decider.line,
     }
     return row | {"stage": decider.stage, "group": decider.group}
+
+
+def _check_interval(claim: Claim, finding: Finding | None) -> None:
+    """Raises ValueError for a number that lies outside its own interval: then one of the two is not what it says."""
+    if finding is None or finding.low is None or finding.high is None or not isinstance(finding.value, int | float):
+        return
+    slack = SLACK * max(1.0, abs(finding.value))
+    if not finding.low - slack <= finding.value <= finding.high + slack:
+        raise ValueError(f"{claim.id}: {finding.value} lies outside its interval {finding.low} to {finding.high}")
 
 
 def decide(claim: Claim, decider: Decider, sources: Sources) -> tuple[Finding | None, Verdict, str]:
@@ -126,6 +137,11 @@ def marks(claim: Claim, sources: Sources) -> str:
         claim.value, sources.claimed("S42.alert_days")
     ):
         return f"no count of {sources.claimed('S42.alert_days')} days (A10)"
+    if claim.id == "S42.conservative":
+        share, cut = sources.claimed("S42.alerts.L3L4"), 100 - sources.claimed("S2.threshold")
+        if share > cut:
+            times = f"{share / cut:.1f} times the {cut:.0f}% that its cut leaves in 2022"
+            return f"its own alerts at L3 and L4 fill {share}% of the test days, {times} (A11)"
     return ""
 
 
@@ -155,6 +171,7 @@ def totals(table: pd.DataFrame, by: str = "kind") -> pd.DataFrame:
     return given.rename_axis(by).reset_index()
 
 
+SMALL = 1e-4
 HEADLINE = {  # part of the headline -> the claim that stands for it
     "detection": "ABS.detection",
     "lead": "ABS.lead",
@@ -181,9 +198,30 @@ def headline(table: pd.DataFrame, chance: dict[str, float | None]) -> pd.DataFra
             "ours": row.ours or row.verdict,
             "unit": row.unit,
         }
-        line |= {"chance": "" if luck is None else shown(float(luck)), "verdict": full_verdict(row), "id": claim}
+        line |= {"interval": _ends(row), "size": _size(row)}
+        line |= {"chance": "" if luck is None else _rounded(luck), "verdict": full_verdict(row), "id": claim}
         listed.append(line)
     return pd.DataFrame(listed)
+
+
+def _ends(row: Any) -> str:
+    """What low and high are, and they; empty without."""
+    if pd.isna(row.low) or pd.isna(row.high):
+        return ""
+    return f"{row.interval} {_rounded(row.low)} to {_rounded(row.high)}"
+
+
+def _size(row: Any) -> str:
+    """Seeds and tier of what was trained; else what the reason says of it."""
+    if pd.isna(row.n_seeds):
+        return row.reason
+    return f"{row.n_seeds:.0f} seed{'' if row.n_seeds == 1 else 's'}, {row.tier}"
+
+
+def _rounded(figure: float) -> str:
+    """One decimal from one on, two digits below; what is next to nothing as 0."""
+    small = f"{figure:.2g}" if abs(figure) >= SMALL else "0"
+    return f"{figure:.1f}" if abs(figure) >= 1 else small
 
 
 def full_verdict(row: Any) -> str:

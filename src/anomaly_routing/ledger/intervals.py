@@ -1,8 +1,8 @@
-"""95% intervals of a mean: over seeds, over stocks, and over sessions in blocks."""
+"""95% intervals: of a mean over seeds, over stocks and over sessions in blocks, of any figure over events."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,22 @@ def over_stocks(values: Sequence[float] | np.ndarray) -> tuple[float, float, flo
     rng, v = np.random.default_rng(0), np.asarray(values, float)
     draws = v[rng.integers(0, len(v), (DRAWS, len(v)))].mean(axis=1)
     return float(v.mean()), float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))
+
+
+def over_events(
+    values: Sequence[float] | np.ndarray, statistic: Callable[..., np.ndarray] = np.nanmean
+) -> tuple[float | None, float | None]:
+    """Low and high of a figure over events, from a bootstrap that draws events. NaN where an event has no value, such
+    as the lead of one that is missed; draws without any value are left out. (None, None) without any value at all.
+
+    statistic : takes an array [draws, n] and `axis`, and leaves NaN out.
+    """
+    v = np.asarray(values, float)
+    if not np.isfinite(v).any():
+        return None, None
+    drawn = v[np.random.default_rng(0).integers(0, len(v), (DRAWS, len(v)))]
+    found = statistic(drawn[np.isfinite(drawn).any(axis=1)], axis=1)
+    return float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975))
 
 
 def over_seeds(values: Sequence[float] | np.ndarray) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,9 +27,7 @@ from anomaly_routing.tensors import Tensors
 WRITTEN_BY = {
     "metrics.json": "scorecard",
     **{f"tables/table{n}.csv": "ablations" for n in (2, 4, 6, 7, 8)},
-    "tables/model/temperature.csv": "model",
     "tables/data/sectors.csv": "data",
-    "tables/scorecard/aggregations.csv": "scorecard",
     "tables/baselines/chapter_snippets.csv": "baselines",
     "tables/deep_baselines/cost.csv": "deep_baselines",
 }
@@ -52,13 +51,29 @@ class Sources:
         """Whether this is the market that the paper is about."""
         return self.paths.name == PAPER_MARKET
 
+    @property
+    def params_file(self) -> str:
+        """Of this market, from the root of the repository."""
+        return f"markets/{self.paths.name}/params.yaml" if self.real else "params.yaml"
+
     def command(self, stage: str) -> str:
         """What runs a stage on this market."""
-        file = f"markets/{self.paths.name}/params.yaml" if self.real else "params.yaml"
-        return f"python -m anomaly_routing.runner {stage} --params {file}"
+        return f"python -m anomaly_routing.runner {stage} --params {self.params_file}"
 
     def not_run(self, stage: str, what: str) -> NotRun:
         return NotRun(f"{what} (stage {stage}): {self.command(stage)}")
+
+    def not_trained(self, variants: Iterable[str], what: str, stage: str = "ablations", tier: str = "") -> NotRun:
+        """A stage that trains nothing waits for these variants of `variants.yaml`: their sweep, then the stage."""
+        chosen = f"--tier {tier} " if tier else ""
+        train = f"python -m anomaly_routing.sweep --market {self.paths.name} {chosen}--variants {' '.join(variants)}"
+        return NotRun(f"{what} (stage {stage}): {train}; then {self.command(stage)}")
+
+    @cached_property
+    def variant_of(self) -> dict[str, str]:
+        """Row of Tables 2, 4, 6, 7 or 8, as in `T4.bilstm.64` -> the variant that answers for it."""
+        listed = yaml.safe_load((self.paper.parent / "variants.yaml").read_text(encoding="utf-8"))["tables"]
+        return {row: variant for rows in listed.values() for row, variant in rows.items()}
 
     @cached_property
     def claims(self) -> dict[str, Claim]:

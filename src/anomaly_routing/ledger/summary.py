@@ -16,6 +16,7 @@ from anomaly_routing.ledger.verdict import (
     BY_READING,
     CLOSE,
     DIFFERS,
+    LEVEL,
     MATCH,
     NOT_RUN,
     NOT_TESTABLE,
@@ -28,6 +29,7 @@ RESULTS = ("detection", "tables", "cases", "training", "prices", "companions")  
 PAPER = "the paper"
 SLIPS = "T3.eqref."  # claims about the equation numbers that Table 3 cites
 MODEL = "intended"
+PROTOCOLS = ("paper", "matched")
 RIVALS = ("tranad", "ghrn_star")  # the paper's best two
 SHOWN = 6  # claims named in a list; the rest is counted
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -94,7 +96,7 @@ def headline_lines(table: pd.DataFrame, methods: dict[str, Any], up: str = UP) -
     """The headline as a Markdown table, each verdict linked to the line that decides it."""
     rows = headline(table, luck(methods))
     by_id = table.set_index("id")
-    lines = ["| | the paper | ours | chance | verdict |", "|---|---|---|---|---|"]
+    lines = ["| | the paper | ours | interval | seeds, tier | chance | verdict |", "|---|---|---|---|---|---|---|"]
     for row in rows.to_dict("records"):
         source = by_id.loc[row["id"]].to_dict()
         link = f"[{full_verdict(by_id.loc[row['id']])}]({code_link(source, up)})"
@@ -102,7 +104,8 @@ def headline_lines(table: pd.DataFrame, methods: dict[str, Any], up: str = UP) -
         theirs, ours, chance = (
             f"{row[k]}{unit}" if _number(row[k]) else row[k] for k in ("the paper", "ours", "chance")
         )
-        lines.append(f"| **{row['part']}**: {row['claim']} | {theirs} | {ours} | {chance} | {link} |")
+        cells = (f"**{row['part']}**: {row['claim']}", theirs, ours, row["interval"], row["size"], chance, link)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -139,12 +142,81 @@ def _counted(table: pd.DataFrame) -> str:
     counts = {verdict.split()[-1]: int((table.verdict == verdict).sum()) for verdict in VERDICTS}
     own, slips = refuted(table)
     return sentence(
-        "{match} match ({built} of them because our build takes the setting over), {close} are close, {differs} "
-        "differ, {own} are refuted by its own tables, its equations or the calendar{slips}, {testable} cannot be "
-        "tested and {run} are not run yet",
-        **{"built": int((table.qualifier == BUILT_SO).sum()), "own": len(own)} | counts,
+        "{match} ({built} of them because our build takes the setting over), {close} close, {differs}, {own} refuted "
+        "by its own tables, its equations or the calendar{slips}, {testable} cannot be tested and {run}",
+        built=int((table.qualifier == BUILT_SO).sum()), match=_verb(counts["match"], "matches", "match"),
+        close=_verb(counts["close"]), differs=_verb(counts["differs"], "differs", "differ"), own=_verb(len(own)),
+        testable=counts["testable"],
+        run=_verb(counts["run"]) + " not run yet" if counts["run"] else "none waits to be run",
         slips=f" and {len(slips)} more by a wrong equation number" if len(slips) else "",
     )  # fmt: skip
+
+
+def _verb(n: int, one: str = "is", many: str = "are") -> str:
+    """The number and its verb."""
+    return f"{n} {one if n == 1 else many}"
+
+
+def support_sentence(table: pd.DataFrame) -> str:
+    """What stands beside the verdicts that rest on results of ours, counted, and what does not."""
+    decided = earned(table)
+    decided = decided[decided.verdict.isin((MATCH, CLOSE, DIFFERS))]
+    spread, trained = decided[decided.low.notna()], decided[decided.n_seeds.notna()]
+    ranged = int((spread.interval != "95%").sum())
+    return sentence(
+        "Beside a verdict stands what there is: of the {n} verdicts that rest on results of ours, {seeds} on trained "
+        "ones, which name their seeds and tier; {spread} have an interval or, on few seeds, the range over them "
+        "({ranged}), {chance} the chance that the same alarms, moved in time, do as well. The others are checks that "
+        "hold or do not, orders, or single runs.",
+        n=len(decided), seeds=len(trained), spread=len(spread), ranged=ranged,
+        chance=int(decided.chance_p.notna().sum()),
+    )  # fmt: skip
+
+
+BEATS = {  # which events -> the chance p that is asked
+    "all events": "chance_p",
+    "test events": "chance_p_test",
+    "test events, March 2023 once": "chance_p_test_march_collapsed",
+}
+
+
+def beats(methods: dict[str, Any], protocol: str) -> dict[str, list[str]]:
+    """Which events -> the causal methods that hit more of them than their own alarms do when moved in time."""
+    causal = {name: m[protocol] for name, m in methods.items() if not m["lookahead"]}
+    return {
+        text: [name for name, line in causal.items() if line[key] is not None and line[key] < LEVEL]
+        for text, key in BEATS.items()
+    }
+
+
+def beats_sentence(methods: dict[str, Any]) -> str:
+    """How many causal methods beat chance under both protocols, trivial ones apart, and where random scores do."""
+    causal = [name for name, m in methods.items() if not m["lookahead"]]
+    trivial = {name for name in causal if methods[name]["family"] == "trivial"}
+    parts, random = [], []
+    for protocol in PROTOCOLS:
+        found = beats(methods, protocol)
+        random += [f"`{protocol}`, {text}" for text, who in found.items() if "random" in who]
+        counts = (f"{len(who)} ({len(trivial & set(who))} trivial) on {text}" for text, who in found.items())
+        parts.append(f"under `{protocol}` {', '.join(counts)}")
+    passes = f" Random scores are among them ({'; '.join(random)})." if random else " Random scores are not among them."
+    return sentence(
+        "Of {n} causal methods, {k} of them trivial, so many hit more events than their own alarms moved in time (p < "
+        "{level}): {parts}. On average about {luck:.0f} of {n} would do so if none were better than chance; many are "
+        "near copies of each other, so they pass or fail together.{passes}",
+        n=len(causal), k=len(trivial), level=LEVEL, parts="; ".join(parts), luck=LEVEL * len(causal), passes=passes,
+    )  # fmt: skip
+
+
+def costs(methods: dict[str, Any], quiet: int) -> pd.Series:
+    """Method -> missed test events plus false alarms under `matched`, cheapest first; a constant score misses all.
+
+    quiet : test sessions outside the windows of all events, of which `false_alarm_rate` is a share.
+    """
+    lines = {name: m["matched"] for name, m in methods.items() if not m["lookahead"]}
+    missed = {name: line["n_events_test"] - line["hits_test"] for name, line in lines.items()}
+    found = {name: missed[name] + quiet * (line["false_alarm_rate"] or 0.0) for name, line in lines.items()}
+    return pd.Series(found, dtype=float).sort_values(kind="stable")
 
 
 def totals_sentence(table: pd.DataFrame) -> str:

@@ -18,14 +18,22 @@ BASELINE = slice("2023-02-08", "2023-02-18")  # paper 4.3; eight sessions (A28)
 def _measured(case: set[str]) -> Callable[[Callable], Compute]:
     """Reads what notebook 07 measured for the claims of one case."""
 
-    def read(claim: Claim, sources: Sources) -> Finding:
-        if claim.id not in sources.answers and case & set(sources.answers):
-            raise NotTestable(
-                "measured, and no stored seed has a value: not kept by it, or the weight of an expert that gets nothing"
-            )
-        return sources.answer(claim, "case_studies")
+    def wrap(measure: Callable) -> Compute:
+        by_stock = "needs_stocks" in measure.__code__.co_names
 
-    return lambda measure: read
+        def read(claim: Claim, sources: Sources) -> Finding:
+            if claim.id not in sources.answers and case & set(sources.answers):
+                bare = sum(not len(run.score_sessions) for _, run in sources.model_runs) if by_stock else 0
+                if bare:
+                    what = f"{bare} of {len(sources.model_runs)} seeds keep no single stocks, the others have no value"
+                    again = "give every seed the `keep` of notebook 05, remove its stored run, then"
+                    raise sources.not_run("model", f"{what}; {again}")
+                raise NotTestable("measured, and no stored seed has a value: the weight of an expert that gets nothing")
+            return sources.answer(claim, "case_studies")
+
+        return read
+
+    return wrap
 
 
 NOT_HERE = ("S44.crwd.err_liq",)  # printed beside the sentence; no rule could judge it

@@ -180,12 +180,12 @@ def _from_stage(stage: str):
     def read(claim: Claim, sources: Sources) -> Finding:
         if claim.id not in sources.answers and claim.id in WAITS:
             names = WAITS[claim.id]
-            train = f"python -m anomaly_routing.sweep --market {sources.paths.name} --variants {' '.join(names)}"
+            what = f"no run of {' and '.join(names)}"
             if claim.id in BY_STOCK:
-                train = (
-                    f"add {names[0]} to the jobs of stage model, which keeps single stocks; {sources.command('model')}"
-                )
-            raise NotRun(f"no run of {' and '.join(names)} (stage {stage}): {train}; then {sources.command(stage)}")
+                train = f"add {names[0]} to the jobs of stage model, which keeps single stocks"
+                both = f"{sources.command('model')}; then {sources.command(stage)}"
+                raise NotRun(f"{what} (stage {stage}): {train}; {both}")
+            raise sources.not_trained(names, what, stage)
         return sources.answer(claim, stage)
 
     return read

@@ -39,12 +39,15 @@ DEFAULTS = (
 
 
 def row_of(sources: Sources, number: int, variant: str) -> dict[str, Any]:
-    """The line of a variant in `table<number>.csv`; raises NotRun when it is missing or says so itself."""
+    """The line of a variant in `table<number>.csv`; raises NotRun, with the command that trains it, when it is missing
+    or says so itself."""
     table = sources.table(f"table{number}")
-    names = (variant, *SAME.get(variant, ()), *(("full",) if variant in DEFAULTS else ()))
+    trained = sources.variant_of.get(f"T{number}.{variant}", variant)
+    names = (variant, trained, *SAME.get(variant, ()), *(("full",) if variant in DEFAULTS else ()))
     found = table[table.variant.astype(str).isin(names)]
     if found.empty or found.iloc[0].status != "run":
-        raise sources.not_run("ablations", f"variant {variant} of Table {number}")
+        tier = "" if found.empty else str(found.iloc[0].tier)
+        raise sources.not_trained([trained], f"variant {variant} of Table {number}", tier=tier)
     return found.iloc[0].to_dict()
 
 

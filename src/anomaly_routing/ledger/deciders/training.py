@@ -14,6 +14,9 @@ from anomaly_routing.ledger.registry import decides
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import Finding
 
+WEIGHTS = [f"w{k}@val" for k in range(1, 5)]
+TINY, COLLAPSED = 1e-300, 1e-6  # of a weight in a logarithm; entropy below which one expert has all
+
 
 def near_events(sources: Sources, sessions: pd.DatetimeIndex, span: tuple[int, int]) -> np.ndarray:
     """Sessions in this span around any event of the list; bool [S]."""
@@ -64,14 +67,30 @@ def alpha_falls_with_stress(claim: Claim, sources: Sources) -> Finding:
 
 @decides("S1.sharp_in_crisis", stage="model")
 def routing_in_stress(claim: Claim, sources: Sources) -> Finding:
-    """Mean routing entropy of calm minus stressed validation sessions, with the temperature it was trained with."""
-    rows = sources.table("model/temperature")
-    own = rows[(rows["weights of"] == "intended") & (rows["trained with"].astype(str) == "True")].iloc[0]
-    gap = float(own["entropy, calm"] - own["entropy, stressed"])
-    collapsed = own[["entropy, calm", "entropy, stressed"]].max() < 1e-6
-    note = "first seed" + ("; its routing has collapsed, there is nothing to sharpen" if collapsed else "")
-    training = sources.training | {"n_seeds": 1}
-    return Finding(0.0 if collapsed else gap, "direction", note=note, **training)
+    """What the largest weight gains on the test days in the top tenth of psi over those in the bottom tenth; no gain
+    counts unless the entropy falls too. The weights kept for all days are the market means."""
+
+    def deciles(run: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Largest weight and entropy, each [bottom, top]."""
+        days = test_days(sources, run)
+        psi, w = days["psi@val"], days[WEIGHTS].to_numpy(float)
+        entropy = -(w * np.log(np.maximum(w, TINY))).sum(axis=1)
+        parts = [(psi <= psi.quantile(0.1)).to_numpy(), (psi >= psi.quantile(0.9)).to_numpy()]
+        return tuple(np.array([figure[part].mean() for part in parts]) for figure in (w.max(axis=1), entropy))
+
+    def sharper(meta: dict, run: Any) -> float:
+        largest, entropy = deciles(run)
+        gain = float(largest[1] - largest[0]) if entropy.max() > COLLAPSED else 0.0
+        return gain if entropy[1] < entropy[0] else min(gain, 0.0)
+
+    found = sources.over_seeds(claim, sharper, by="direction")
+    said = []
+    for meta, run in sources.model_runs:
+        (w0, w1), (h0, h1) = deciles(run)
+        alone = "" if max(h0, h1) > COLLAPSED else ", all on one expert: nothing to sharpen"
+        said.append(f"seed {meta['key']['seed']} {w1:.4f} against {w0:.4f} (entropy {h1:.4f}, {h0:.4f}{alone})")
+    note = f"largest market-mean weight at high against low psi: {'; '.join(said)}"
+    return replace(found, note=note)
 
 
 @decides("D2.maxw4", stage="model")
@@ -120,9 +139,9 @@ def epochs(claim: Claim, sources: Sources) -> Finding:
         cap = max(meta["info"]["epochs"] for meta, _ in sources.model_runs)
         full = sources.claimed("S3.epochs")
         if cap < full:
-            raise sources.not_run(
-                "model", f"all {len(stopped)} trainings ended at a cap of {cap} epochs; with the limit of {full}"
-            )
+            limit = f"set `epochs: {full}` under model: training: in {sources.params_file}"
+            ended = f"all {len(stopped)} trainings ended at a cap of {cap} epochs; {limit}, then"
+            raise sources.not_run("model", ended)
     found = sources.over_seeds(claim, lambda meta, run: meta["info"]["epochs"])
     return Finding(
         abs(found.value - claim.value) <= NEAR * claim.value,
