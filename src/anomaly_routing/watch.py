@@ -101,8 +101,14 @@ def door(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def checkpoint_of(params: dict[str, Any], preset: str, root: Path) -> Path:
-    """The committed weights of a preset of the market."""
-    return MarketPaths(params["market"]["name"], root).checkpoints / f"{preset or 'intended'}.safetensors"
+    """The committed weights of a preset of the market. Raises FileNotFoundError for a preset without weights, whether
+    or not the methods need them: the name was mistyped."""
+    folder = MarketPaths(params["market"]["name"], root).checkpoints
+    found = folder / f"{preset or 'intended'}.safetensors"
+    if not found.exists():
+        there = ", ".join(sorted(path.stem for path in folder.glob("*.safetensors"))) or "none"
+        raise FileNotFoundError(f"{found} is not there; presets with weights: {there}")
+    return found
 
 
 def prepared(
@@ -170,8 +176,6 @@ def resumed(market: MarketData, state: Path, checkpoint: Path, methods: tuple[st
 
 def same_weights(net: Network, checkpoint: Path) -> bool:
     """Whether a network is that of the checkpoint file, to the last bit."""
-    if not checkpoint.exists():
-        raise FileNotFoundError(f"{checkpoint} is not there any more: bring it back, or start anew")
     theirs = load_checkpoint(checkpoint)[0].state_dict()
     return all(torch.equal(values, theirs[name]) for name, values in net.state_dict().items())
 
@@ -196,7 +200,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--methods", default=",".join(METHODS), help=f"with commas; default: {','.join(METHODS)}")
     parser.add_argument("--until", default="", help="stop after this session")
     args = parser.parse_args(argv)
-    methods = tuple(m for m in args.methods.split(",") if m)
+    methods = tuple(dict.fromkeys(m for m in args.methods.split(",") if m))
     if not methods:
         parser.error(f"--methods is empty; there are: {', '.join(METHODS)}")
     if unknown := [m for m in methods if m not in METHODS]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,13 +11,22 @@ import torch
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from anomaly_routing.baselines.classical.sequence_autoencoder import network
-from anomaly_routing.chapter.case import case_panel, circumstances, has_case, load_case, longest_lived, training
+from anomaly_routing.chapter.case import (
+    case_panel,
+    circumstances,
+    has_case,
+    last_closure,
+    load_case,
+    longest_lived,
+    training,
+)
 from anomaly_routing.chapter.planted import FLAT, KINDS, MARGIN, by_chance, equal_cut, found, plant
 from anomaly_routing.chapter.public_board import archive_hits, judged_series, mean_board
 from anomaly_routing.chapter.public_series import NAB, UCR, Labelled, as_panel, has_series, load_nab, load_ucr
 from anomaly_routing.chapter.study import BESIDE, run_detectors
 from anomaly_routing.errors import MarketDataError
 from anomaly_routing.evaluation.classification import flags_against_labels, joined, window_recall
+from anomaly_routing.panel import plain_panel
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
@@ -142,7 +153,35 @@ def test_circumstances_of_flagged_days():
     wanted = {(20, 0): "low volume", (30, 1): "market-wide", (41, 1): "market-wide", (52, 2): "market-wide"}
     assert {k: found_[panel.sessions[k[0]], panel.tickers[k[1]]] for k in wanted} == wanted  # one of three is a third
     wide = circumstances(case_panel(rows(tickers=tuple("ABCDEFG"))), np.eye(120, 7, -3, dtype=bool))
+    assert wide["times usual"].isna().all()  # in the first twenty sessions nothing is usual yet
     assert set(wide["circumstance"]) <= {"low volume", "volume alone", "price move"}
+
+
+def test_low_volume_is_low_against_the_usual_not_against_all_years():
+    """The level doubles twice over; a burst in the quiet years is no day of low volume, a lull in the busy ones is."""
+    panel = plain_panel(0.01 * np.random.default_rng(0).standard_normal((400, 4)), np.full((400, 4), 8.0))
+    panel.log_volume[200:] = 11.0
+    panel.log_volume[:, 0] += 0.1 * np.cos(np.arange(400))
+    panel.log_volume[100, 0], panel.log_volume[350, 0] = 9.0, 10.5  # the median of all time lies between 8 and 11
+    flags = np.zeros((400, 4), bool)
+    flags[[100, 350], 0] = True
+    days = circumstances(panel, flags, np.zeros(400)).set_index("date")
+    burst, lull = (days.loc[panel.sessions[t]] for t in (100, 350))
+    assert burst["below median"] and burst["circumstance"] == "volume alone"
+    assert burst["times usual"] == pytest.approx(np.exp(9 - np.median(panel.log_volume[40:100, 0])))
+    assert lull["circumstance"] == "low volume" and lull["times usual"] == pytest.approx(np.exp(-0.5), rel=0.1)
+    later = replace(panel, log_volume=panel.log_volume + 3.0 * (np.arange(400) > 100)[:, None])
+    assert circumstances(later, flags)["times usual"][0] == burst["times usual"]  # no later day is looked at
+
+
+def test_closures_are_counted_from_their_end():
+    days = pd.DatetimeIndex(["2020-03-17", "2020-03-18", "2020-05-12", "2020-05-13", "2020-05-17", "2020-05-22"])
+    closure = last_closure(replace(plain_panel(np.zeros((6, 1)), np.zeros((6, 1))), sessions=days))
+    np.testing.assert_array_equal(closure["closed days"], [np.nan, np.nan, 55, 55, 55, 5])
+    np.testing.assert_array_equal(closure["sessions since"], [np.nan, np.nan, 1, 2, 3, 1])
+    panel = replace(plain_panel(np.arange(6.0)[:, None], np.arange(6.0)[:, None]), sessions=days)
+    found_ = circumstances(panel, np.ones((6, 1), bool), np.zeros(6))["circumstance"].tolist()
+    assert [kind == "after a closure" for kind in found_] == [False, False, True, False, False, True]
 
 
 # --- plants ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anomaly_routing.chapter.exercises import points_in_training, with_one_more_input
+from anomaly_routing.chapter.exercises import (
+    hidden_among_equals,
+    points_in_training,
+    score_left,
+    with_one_more_input,
+)
 from anomaly_routing.chapter.planted import plant
 from anomaly_routing.panel import plain_panel
 
@@ -31,6 +36,16 @@ def test_points_in_training_stretch_the_z_score_as_their_share_says(planted):
     assert over["zscore", "none"] == pytest.approx(8 / 3, rel=0.05)
     assert over["modified_zscore", "none"] / over["modified_zscore", "one in eight"] < 1.25
     assert over["zscore", "twenty"] < over["zscore", "none"] and (table.found == 1).all()
+    left = score_left(table)
+    assert left.loc["zscore", "one in eight"] == pytest.approx(1 / stretched) and (left["none"] == 1).all()
+    assert left.loc["zscore", "one in eight"] < left.loc["modified_zscore", "one in eight"]
+
+
+def test_points_hide_among_their_equals_from_the_z_score_alone():
+    """A share 1/k of points of s SDs have |z| near s / sqrt(1 + (s^2 - 1) / k), below sqrt(k) for every s."""
+    assert hidden_among_equals(12.0, 8) == {"zscore": 0.0, "modified_zscore": 1.0}
+    assert hidden_among_equals(1e6, 8)["zscore"] == 0  # below sqrt(8) < 3
+    assert hidden_among_equals(12.0, 20)["zscore"] == 1  # 12 / sqrt(1 + 143 / 20) = 4.2
 
 
 def test_a_fourth_input_sees_the_flat_stretch(planted):

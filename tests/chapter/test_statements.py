@@ -106,7 +106,11 @@ def test_without_a_season_the_residual_finds_no_more_than_the_fences(gaussian):
     assert none.value < 0.15 and none.low < 0.1
     planted = recall.assign(iqr=0.2, stl_residual=0.7 + 0.01 * recall.draw)
     better = claims.in_context(planted)
-    assert better.value == pytest.approx(0.51) and better.low > 0.4
+    assert better.value == pytest.approx(0.51) and better.low > 0.4 and "the sign changes" not in better.note
+    wins = {"own": 0.0, "1%": 0.0, "2%": 0.0, "5%": 0.5, "10%": -0.1}  # on average it wins; at one share it loses
+    mixed = claims.in_context(recall.assign(iqr=0.4, stl_residual=0.4 + recall["cut"].map(wins)))
+    assert mixed.value == pytest.approx(-0.1) and "the sign changes" in mixed.note
+    assert "1% +0.00, 2% +0.00, 5% +0.50, 10% -0.10" in mixed.note
 
 
 # --- the volume case -------------------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ def test_market_wide_has_its_base_rate():
     assert base.loc[WAYS[2], "later days"] == pytest.approx(0.1, abs=0.01)
     drifted = volume_case.market_wide(market(3.0), TRAIN).set_index("mode")
     assert drifted.loc["causal", "later days"] > 0.9 and drifted.loc[WAYS[2], "later days"] < 0.1
+    assert not volume_case.moved_away(base.reset_index()) and volume_case.moved_away(drifted.reset_index())
     flags = volume_case.volume_flags(alone(panel), TRAIN)
     days = volume_case.flagged_days(panel, TRAIN, flags, "S0")
     wide = days[(days["mode"] == "causal") & (days.circumstance == "market-wide")]
@@ -101,3 +102,40 @@ def test_the_drift_is_split_into_unit_and_trade():
     assert found["total"] == pytest.approx(3, abs=0.2) and abs(found["usual"]) < 0.2
     assert found["unit"] == pytest.approx(2.354, abs=1e-3)
     assert np.isnan(volume_case.drift(alone(market()))["unit"])
+
+
+def test_a_moving_level_widens_the_fences_until_nothing_can_be_outside():
+    """A spike of 6 stands out of a level that stays, and out of the usual; not of one that has moved by 8."""
+    for unit, inside in ((0.0, False), (8.0, True)):
+        one = alone(market(unit))
+        fences = volume_case.in_sample_fences(one)
+        v = one.log_volume[:, 0]
+        low, high = np.percentile(v, [25, 75])
+        expected = [low - 2.5 * (high - low), v.min(), v.max(), high + 2.5 * (high - low), high - low]
+        np.testing.assert_allclose(fences.iloc[0, 1:].to_numpy(float), expected)
+        assert fences["IQR"][1] < 0.7  # SD 0.4: 1.35 * 0.4 * sqrt(1 + noise of the median)
+        overlap = volume_case.overlap(one, TRAIN, volume_case.volume_flags(one, TRAIN))
+        words = volume_case.about_fences(fences, overlap)
+        assert (overlap["IQR"][0] == 0) == inside == ("can flag no day at all" in words)
+        assert ("the moving level widens" in words) == inside == ("looks at return" not in words)
+
+
+def test_flagged_days_of_years_with_less_trade_are_told_from_days_with_less_than_usual():
+    """Bursts in the early half lie below the all-time median and above their usual."""
+    panel = market(6.0)
+    panel.log_volume[100:400:50, 0] += 2
+    panel.log_volume[[600, 650], 0] -= 2
+    mark = np.zeros(N, bool)
+    mark[[*range(100, 400, 50), 600, 650]] = True
+    flags = {(rule, way): mark & (way == WAYS[0]) for rule in ("IQR", "forest") for way in WAYS}
+    days = volume_case.flagged_days(panel, TRAIN, flags, "S0")
+    assert len(days) == 8 and (days["circumstance"] == "low volume").sum() == 2
+    words = volume_case.about_low_volume(days)
+    early = days[days["times usual"] > 1]
+    assert "Of 8 days flagged in sample 2 have less" in words
+    assert "6 lie below the all-time median, and 6 of these have *more*" in words
+    assert f"{early['times usual'].median():.1f} times" in words and 5 < early["times usual"].median() < 11
+    assert volume_case.about_low_volume(days.iloc[:0]).startswith("Of 0 days")
+    told = volume_case.in_words(days.assign(**{"sessions since": 2.0, "closed days": 51.0}).iloc[:1])
+    assert "session 2 after 51 days without one" in told and f"{days.index[0]:%Y-%m-%d}" in told
+    assert "session" not in volume_case.in_words(days) and volume_case.in_words(days.iloc[:0]) == "none"

@@ -182,10 +182,14 @@ def test_the_command_line(folder, tmp_path, capsys):
     ]
     for wrong, word in (
         (["--model", "nowhere/intended"], "name a market"),
+        (["--model", "simulated/xx"], "presets with weights: .*intended"),  # zscore needs none, yet it was mistyped
         (["--model", "simulated/intended", "--methods", "zscore,model"], "other methods"),
     ):
         with pytest.raises(SystemExit, match=word):
             command.main([*base, *wrong])
+    capsys.readouterr()
+    command.main([*base, "--model", "simulated/intended", "--methods", "zscore,zscore", "--until", "2022-01-06"])
+    assert [line[:10] for line in capsys.readouterr().out.splitlines()[1:]] == ["2022-01-06"]  # the state is taken up
     with pytest.raises(SystemExit):
         command.main([*base, "--model", "simulated/intended", "--methods", ""])
     assert "--methods is empty; there are: zscore" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from copy import deepcopy
 from dataclasses import replace
@@ -15,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from anomaly_routing.errors import MarketDataError
 from anomaly_routing.model.pressure_index import alert_levels
 from anomaly_routing.realtime.prepare import METHODS, read_history, start_monitor
-from anomaly_routing.realtime.sessions import Session, SessionRefused, replay
+from anomaly_routing.realtime.sessions import Session, SessionRefused, replay, usual_pauses
 from anomaly_routing.train_baseline import generic_pressure
 from benchmarks.realtime import measure
 
@@ -190,6 +191,34 @@ def test_on_a_calendar_from_the_data_a_pause_is_flagged(prepared):
     monitor, days = prepared.monitor(calendar="from_data"), list(replay(prepared.market.prices, prepared.last))
     report = monitor.update(days[6])
     assert any("are sessions missing" in flag for flag in report.flags)
+
+
+def test_one_missing_session_is_flagged_and_an_ordinary_week_is_not(prepared):
+    monitor, days = prepared.monitor(calendar="from_data"), list(replay(prepared.market.prices, prepared.last))
+    missing = next(k for k in range(2, 12) if days[k].date.weekday() == 3)  # the Thursday of a week without holidays
+    week = [d for k, d in enumerate(days[: missing + 3]) if k != missing]
+    flagged = {d.date: any("days since" in f for f in monitor.update(d).flags) for d in week}
+    usual = {d.date: (d.date - before.date).days > (3 if d.date.weekday() == 0 else 1)
+             for before, d in itertools.pairwise(week)}  # fmt: skip
+    assert flagged[days[missing + 1].date] and {d: flagged[d] for d in usual} == usual
+    assert not all(usual.values())
+
+
+def test_usual_pauses_are_learnt_from_the_history():
+    """Sunday to Thursday, with a holiday on one Tuesday."""
+    days = pd.bdate_range("2024-01-01", periods=40) - pd.Timedelta(days=1)
+    assert usual_pauses(days.delete(22)) == (1, 1, 1, 1, 5, 5, 3)
+
+
+@pytest.mark.parametrize(("column", "factor"), [("high", 900.0), ("low", 0.001)])
+def test_an_absurd_high_or_low_is_flagged(prepared, column, factor):
+    monitor, days = prepared.monitor(), list(replay(prepared.market.prices, prepared.last))
+    a = days[0].rows["ticker"].iloc[0]
+    close = days[0].rows.set_index("ticker")["close"][a]
+    flags = monitor.update(change(days[0], a, **{column: factor * close})).flags
+    assert [f for f in flags if f"{a}: the {column} is" in f] and len(
+        [f for f in flags if "times the close:" in f]
+    ) == 1
 
 
 # --- what the source has changed since -------------------------------------------------------------------------------

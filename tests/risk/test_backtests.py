@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -190,7 +192,7 @@ def test_the_interval_of_blocks_is_that_of_the_mean():
 @pytest.mark.parametrize("name", ["independence", "conditional", "duration"])
 def test_a_simulated_p_is_a_count_and_keeps_its_level(name):
     """1,500 sessions at 1%: of fresh independent series at most about 5% are rejected; a cluster always is."""
-    null = null_statistics(name, 1500, 0.01, 199)
+    null = null_statistics(name, 1500, 0.01, draws=199)
     assert len(null) > 150 and (np.diff(null) >= 0).all()
     rng, rejected = np.random.default_rng(77), []
     for _ in range(200):
@@ -198,6 +200,8 @@ def test_a_simulated_p_is_a_count_and_keeps_its_level(name):
         rejected.append(p < 0.05)
     assert np.mean(rejected) < 0.095  # 5% and three standard errors
     cluster = (np.arange(1500) >= 500) & (np.arange(1500) < 515)
+    given = {} if name == "conditional" else {"x": 15}
+    null = null_statistics(name, 1500, 0.01, **given, draws=199)
     assert simulated_p(name, cluster, 0.01, 199) == pytest.approx(1 / (1 + len(null)))
     test = {
         "independence": christoffersen,
@@ -205,8 +209,34 @@ def test_a_simulated_p_is_a_count_and_keeps_its_level(name):
         "conditional": lambda h: conditional_coverage(h, 0.01),
     }
     hits = rng.random(1500) < 0.012
+    given = {} if name == "conditional" else {"x": int(hits.sum())}
+    null = null_statistics(name, 1500, 0.01, **given, draws=199)
     as_large = sum(value >= test[name](hits).statistic - 1e-9 for value in null)
     assert simulated_p(name, hits, 0.01, 199) == pytest.approx((1 + as_large) / (1 + len(null)))
+
+
+@pytest.mark.parametrize("name", ["independence", "duration"])
+def test_independent_violations_of_another_rate_are_not_called_dependent(name):
+    """1,510 sessions at 2.5% against a nominal 1%: draws at 1% would reject far more than the level."""
+    rng, n = np.random.default_rng(5), 1510
+    series = [rng.random(n) < 0.025 for _ in range(400)]
+    rejected = np.mean([simulated_p(name, hits, 0.01, 199) < 0.05 for hits in series])
+    assert 0.015 < rejected < 0.085  # 5% and three standard errors
+    wrong = null_statistics(name, n, 0.01, draws=199)
+    test = {"independence": christoffersen, "duration": duration}[name]
+    at_nominal = np.mean([np.mean(wrong >= test(hits).statistic) < 0.05 for hits in series])
+    if name == "independence":
+        assert at_nominal > 2 * rejected
+
+
+def test_a_shuffle_of_few_violations_is_the_exact_law():
+    """Two violations in eight sessions have 28 orders: the drawn statistics are those, each as often."""
+    orders = [np.isin(np.arange(8), pair) for pair in itertools.combinations(range(8), 2)]
+    exact = np.array([christoffersen(hits).statistic for hits in orders])
+    drawn = null_statistics("independence", 8, 0.01, x=2, draws=4000)
+    for value in np.unique(np.round(exact, 9)):
+        share = np.mean(np.abs(exact - value) < 1e-6)
+        assert np.mean(np.abs(drawn - value) < 1e-6) == pytest.approx(share, abs=0.03)
 
 
 def test_no_violations_no_p():

@@ -50,13 +50,14 @@ def test_the_true_sigma_with_any_tail_covers_one_percent():
 
 
 def test_a_var_that_ignores_volatility_has_its_violations_in_clusters():
-    asset = planted_asset(n=6000, phi=0.98, seed=2)
+    asset = planted_asset(n=6000, phi=0.98, seed=5)  # a seed whose rate of violations comes out near the nominal one
     spans = [slice(3000, 6000)]
     lines = []
     for make in (constant, har):
         var, shortfall = value_at_risk(asset, make(asset, spans), spans, "evt", 0.05)
         lines.append(backtest(asset.returns[3000:], var[3000:], shortfall[3000:], 0.05))
     assert lines[0]["p independence"] < 0.01 and lines[0]["p duration"] < 0.01
+    assert lines[0]["ratio"] == pytest.approx(0.05, abs=0.01)  # so that what is rejected is the clusters
     assert lines[0]["quantile loss"] > lines[1]["quantile loss"]
 
 

@@ -16,6 +16,12 @@ from anomaly_routing.panel import Panel, plain_panel
 FILE = "prices.parquet"
 COLUMNS = ("date", "ticker", "close", "volume")
 TRAIN_SHARE = 0.6
+USUAL, AT_LEAST = 60, 20  # sessions before, of which so many with volume
+CLOSURE = 5  # calendar days from one session to the next
+COLUMNS_OF_A_DAY = (
+    *("date", "ticker", "volume_z", "times usual", "below median", "return_z"),
+    *("share of stocks", "closed days", "sessions since", "circumstance"),
+)
 USUAL_PLACE = ("data", "raw", "nepse")  # where `make chapter` puts it
 
 
@@ -106,30 +112,57 @@ def training(panel: Panel) -> np.ndarray:
     return np.arange(len(panel.sessions)) < TRAIN_SHARE * len(panel.sessions)
 
 
-def circumstances(panel: Panel, flags: np.ndarray, wide: np.ndarray | None = None) -> pd.DataFrame:
+def against_usual(panel: Panel) -> Panel:
+    """The panel with log volume less its median over the 60 sessions before; inactive while there are fewer than 20."""
+    usual = pd.DataFrame(panel.log_volume).rolling(USUAL, min_periods=AT_LEAST).median().shift(1).to_numpy()
+    relative = panel.log_volume - usual
+    return replace(panel, log_volume=relative, active=panel.active & np.isfinite(relative))
+
+
+def last_closure(panel: Panel) -> pd.DataFrame:
+    """The last pause of at least 5 calendar days before each session, a row a session: closed days, sessions since (1
+    is the first session after it); NaN before the first such pause."""
+    pause = pd.Series(np.r_[0, np.diff(panel.sessions.to_numpy("datetime64[D]")).astype(int)], index=panel.sessions)
+    place = pd.Series(np.arange(len(pause)), index=pause.index)
+    long = pause >= CLOSURE
+    since = place - place.where(long).ffill() + 1
+    return pd.DataFrame({"closed days": pause.where(long).ffill(), "sessions since": since})
+
+
+def circumstances(
+    panel: Panel, flags: np.ndarray, wide: np.ndarray | None = None, seen: Panel | None = None
+) -> pd.DataFrame:
     """What else was so on flagged stock-days [S, N]: one row each, with the first circumstance that applies.
 
     wide : [S], share of the stocks that are out of the ordinary that day; without it, that of the flagged ones.
-    low volume (below the stock's median); market-wide (at least a third of the stocks, by `wide`); price move
-    (|return| beyond 3 SDs of the stock's); after a closure (at least 5 days since the session before); volume alone.
+    seen : the panel as the rules saw it (another log volume), for volume_z; without it, `panel`.
+    low volume (below the median of the stock's sixty before); market-wide (at least a third of the stocks, by `wide`);
+    price move (|return| beyond 3 SDs of the stock's); after a closure (first session after at least 5 days); volume
+    alone. times usual : volume over that median of sixty, NaN while there are fewer than 20. below median : below the
+    stock's median of all time, which in a market that has grown says in which year the day lies, and little else.
     volume_z, return_z : robust z of log volume, z of the return, over all of the stock's sessions: hindsight, for
-    reading.
+    reading. closed days, sessions since : of `last_closure`.
     """
-    median = np.nanmedian(panel.log_volume, axis=0)
-    volume_z = (panel.log_volume - median) / (1.4826 * np.nanmedian(np.abs(panel.log_volume - median), axis=0))
+    log_volume, relative = (seen or panel).log_volume, against_usual(panel).log_volume
+    median = np.nanmedian(log_volume, axis=0)
+    volume_z = (log_volume - median) / (1.4826 * np.nanmedian(np.abs(log_volume - median), axis=0))
+    below = panel.log_volume < np.nanmedian(panel.log_volume, axis=0)
     return_z = (panel.returns - np.nanmean(panel.returns, axis=0)) / np.nanstd(panel.returns, axis=0)
-    pause = np.r_[0, np.diff(panel.sessions.to_numpy("datetime64[D]")).astype(int)]
+    closure = last_closure(panel)
     if wide is None:
         wide = flags.sum(axis=1) / np.maximum(panel.active.sum(axis=1), 1)
     rows = []
     for t, i in np.argwhere(flags):
         tests = {
-            "low volume": volume_z[t, i] < 0,
+            "low volume": relative[t, i] < 0,
             "market-wide": wide[t] >= 1 / 3,
             "price move": abs(return_z[t, i]) > 3,
-            "after a closure": pause[t] >= 5,
+            "after a closure": closure["sessions since"].iloc[t] == 1,
         }
         kind = next((name for name, holds in tests.items() if holds), "volume alone")
-        rows.append((panel.sessions[t], panel.tickers[i], volume_z[t, i], return_z[t, i], wide[t], int(pause[t]), kind))
-    columns = ["date", "ticker", "volume_z", "return_z", "share of stocks", "days since", "circumstance"]
-    return pd.DataFrame(rows, columns=columns)
+        rows.append({
+            "date": panel.sessions[t], "ticker": panel.tickers[i], "volume_z": volume_z[t, i],
+            "times usual": np.exp(relative[t, i]), "below median": bool(below[t, i]), "return_z": return_z[t, i],
+            "share of stocks": wide[t], **closure.iloc[t], "circumstance": kind,
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=COLUMNS_OF_A_DAY)

@@ -45,6 +45,28 @@ def draw_found(kinds: pd.DataFrame, chance: pd.Series) -> plt.Figure:
     return fig
 
 
+def draw_bound(metrics: pd.DataFrame) -> plt.Figure:
+    """Precision by share flagged, each method at its own cut, under the bound prevalence / share. metrics : method,
+    mode, flagged, precision, prevalence; the names of those above the prevalence stand at the side, in its order."""
+    fig, ax = plt.subplots(figsize=(9.5, 5.2))
+    share, prevalence = np.geomspace(0.002, 1, 200), metrics.prevalence.median()
+    ax.plot(share, np.minimum(1, prevalence / share), color=INK, lw=1, label="bound: prevalence / share")
+    ax.axhline(prevalence, color=CHANCE, ls="--", label="flags at random: prevalence")
+    for mode, marker in (("chapter", "^"), ("causal", "o")):
+        part = metrics[(metrics["mode"] == mode) & (metrics.flagged > 0)]
+        ax.plot(part.flagged, part.precision, marker, color=MODE_COLOURS[mode], ls="", label=f"{mode} mode, own cut")
+    named = metrics[metrics.precision > prevalence].sort_values("precision", ascending=False)
+    for line, height in zip(named.itertuples(), np.linspace(0.97, 0.03, len(named)), strict=True):
+        ax.annotate(
+            line.method, (line.flagged, line.precision), (1.03, height), textcoords="axes fraction", va="center",
+            fontsize=7, color=MODE_COLOURS[line.mode], arrowprops={"arrowstyle": "-", "lw": 0.3, "color": GREY},
+        )  # fmt: skip
+    ax.set(xscale="log", yscale="log", ylim=(prevalence / 6, 1.4))
+    ax.set(xlabel="share of stock-days flagged", ylabel="precision")
+    ax.legend(fontsize=8)
+    return fig
+
+
 def draw_series(board: pd.DataFrame, outside: pd.DataFrame) -> plt.Figure:
     """AUROC by method and mode: the mean as a dot (rows of `board`), single series as bars (`outside`)."""
     fig, ax = plt.subplots(figsize=(8, 0.3 * len(board) + 1.2))

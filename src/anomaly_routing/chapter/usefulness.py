@@ -9,6 +9,7 @@ from anomaly_routing.panel import Panel
 
 AHEAD = 5  # sessions
 TURNS = 200
+FAULTS_BEFORE = 2018  # year; later the source has its opens (data/nepse/PROVENANCE.md)
 
 
 def moves_ahead(returns: np.ndarray, sessions: int = AHEAD) -> np.ndarray:
@@ -46,7 +47,9 @@ def after_flags(panel: Panel, late: np.ndarray, flags: dict[str, np.ndarray], se
     return pd.DataFrame(rows)
 
 
-def known_faults(rows: pd.DataFrame, panel: Panel, flags: np.ndarray, before: int = 2018) -> tuple[float, float]:
+def known_faults(
+    rows: pd.DataFrame, panel: Panel, flags: np.ndarray, before: int = FAULTS_BEFORE
+) -> tuple[float, float]:
     """Share of the stock-days before a year that the source marks as inconsistent, and that of the flagged ones.
 
     rows : of `case.load_case`, with its column ohlc_ok. flags : bool [S, N].

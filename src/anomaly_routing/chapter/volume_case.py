@@ -8,28 +8,21 @@ need the unadjusted close, which it does not give.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.chapter.case import circumstances
+from anomaly_routing.baselines.statistical.iqr import quartiles
+from anomaly_routing.chapter.case import USUAL, against_usual, circumstances
 from anomaly_routing.chapter.study import run_detectors
 from anomaly_routing.panel import Panel
+from anomaly_routing.prose import sentence
 
 WAYS = ("chapter", "causal", "causal, against usual")
 K, CONTAMINATION = 2.5, 0.02  # the chapter's fences and told share
 OUTSIDE, MANY = 1.5, 1 / 3  # a day is market-wide when that share of stocks is outside their own fences at 1.5
-USUAL, AT_LEAST = 60, 20  # sessions before, of which so many with volume
+FAR_MORE, WIDER = 3, 1.5  # times; what counts as far more, and as wider
 LIMIT, NEAR = 0.10, 0.005  # the exchange's daily limit (data/nepse/PROVENANCE.md), and what counts as at it
 IN_2012 = {"NABIL": 0.095}  # adjusted over quoted price in 2012 (data/nepse/PROVENANCE.md)
-
-
-def against_usual(panel: Panel) -> Panel:
-    """The panel with log volume less its median over the 60 sessions before; inactive while there are fewer than 20."""
-    usual = pd.DataFrame(panel.log_volume).rolling(USUAL, min_periods=AT_LEAST).median().shift(1).to_numpy()
-    relative = panel.log_volume - usual
-    return replace(panel, log_volume=relative, active=panel.active & np.isfinite(relative))
 
 
 def as_seen(panel: Panel, way: str) -> tuple[Panel, str]:
@@ -67,6 +60,34 @@ def overlap(one: Panel, train: np.ndarray, flags: dict[tuple[str, str], np.ndarr
     return pd.DataFrame(rows)
 
 
+def in_sample_fences(one: Panel) -> pd.DataFrame:
+    """Where the chapter's fences stand and what there is to flag: a row for log volume and one for log volume against
+    usual, with lower fence, least, most, upper fence, IQR. A level that moves over the years widens the first IQR."""
+    rows = []
+    for what, panel in (("log volume", one), ("log volume against usual", against_usual(one))):
+        v = panel.log_volume[panel.active]
+        low, high, width = quartiles(v)
+        fences = {"lower fence": low - K * width, "least": v.min(), "most": v.max(), "upper fence": high + K * width}
+        rows.append({"series": what} | fences | {"IQR": width})
+    return pd.DataFrame(rows)
+
+
+def about_fences(fences: pd.DataFrame, overlap: pd.DataFrame) -> str:
+    """The chapter's fences, in a sentence or two: what they can flag, what has widened them, and what they leave of the
+    forest's days. fences : of `in_sample_fences`; overlap : of `overlap`."""
+    reach, (wide, narrow), line = fences.iloc[0], fences["IQR"], overlap.set_index("mode").loc[WAYS[0]]
+    inside = reach["lower fence"] <= reach["least"] and reach["most"] <= reach["upper fence"]
+    return sentence(
+        "In sample the fences stand at {a:.2f} and {b:.2f} while log volume runs from {c:.2f} to {d:.2f}: they {flag}. "
+        "Its IQR is {wide:.2f}, that of volume against usual {narrow:.2f}{why}. Of the days that the forest flags in "
+        "sample, they leave {left:.0%} alone{more}.",
+        a=reach["lower fence"], b=reach["upper fence"], c=reach["least"], d=reach["most"], wide=wide, narrow=narrow,
+        flag="can flag no day at all" if inside else f"flag {line.IQR:.0f} days",
+        why=": the moving level widens the fences" if wide > WIDER * narrow else "",
+        left=1 - line.both / max(1, line.forest), more="" if inside else ": it looks at return and volatility too",
+    )  # fmt: skip
+
+
 def outside_share(many: Panel, train: np.ndarray, way: str, seed: int = 0) -> np.ndarray:
     """Share of the active stocks outside their own volume fences at 1.5, [S]."""
     seen, mode = as_seen(many, way)
@@ -86,6 +107,39 @@ def market_wide(many: Panel, train: np.ndarray, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def moved_away(base: pd.DataFrame) -> bool:
+    """Have volumes moved away from the training days' fences? Then these call far more later days market-wide than both
+    fences around all days and fences around the usual volume do. base : of `market_wide`."""
+    later = base.set_index("mode")["later days"]
+    return bool(later[WAYS[1]] > FAR_MORE * max(later[WAYS[0]], later[WAYS[2]]))
+
+
+def about_low_volume(days: pd.DataFrame) -> str:
+    """How many of flagged days (`flagged_days`) have less volume than usual, and how many only look so because they lie
+    in years with less trade: below the stock's median of all time, above its usual."""
+    below = days[days["below median"].astype(bool)]  # no flagged day, no type
+    early = below[below["times usual"] > 1]
+    text = "Of {n} days flagged in sample {low} have less volume than usual. {below} lie below the all-time median"
+    if len(early):
+        text += ", and {early} of these have *more* than usual, {times:.1f} times at the median"
+        text += " ({first:%Y-%m} to {last:%Y-%m})"
+    dates = {"first": early.index.min(), "last": early.index.max()} if len(early) else {}
+    return sentence(
+        text + ".", n=len(days), low=int((days["times usual"] < 1).sum()), below=len(below), early=len(early),
+        times=early["times usual"].median(), **dates,
+    )  # fmt: skip
+
+
+def in_words(days: pd.DataFrame) -> str:
+    """Date, multiple of the usual volume and last closure of flagged days (`flagged_days`), one after the other."""
+    said = []
+    for date, day in days.iterrows():
+        since = f", session {day['sessions since']:.0f} after {day['closed days']:.0f} days without one"
+        said.append(f"{date:%Y-%m-%d} ({day['times usual']:.2g} times the usual volume"
+                    f"{since if day['sessions since'] <= USUAL else ''})")  # fmt: skip
+    return "; ".join(said) or "none"
+
+
 def flagged_days(
     many: Panel, train: np.ndarray, flags: dict[tuple[str, str], np.ndarray], hero: str, seed: int = 0
 ) -> pd.DataFrame:
@@ -95,7 +149,8 @@ def flagged_days(
     for way in WAYS:
         mark = np.zeros(many.active.shape, bool)
         mark[:, place] = flags["IQR", way] | flags["forest", way]
-        own = circumstances(as_seen(many, way)[0], mark, outside_share(many, train, way, seed)).set_index("date")
+        seen = as_seen(many, way)[0]
+        own = circumstances(many, mark, outside_share(many, train, way, seed), seen).set_index("date")
         inside = {rule: pd.Series(flags[rule, way], index=many.sessions)[own.index] for rule in ("IQR", "forest")}
         by = np.where(inside["IQR"], "IQR", "forest")
         parts.append(own.assign(mode=way, **{"flagged by": np.where(inside["IQR"] & inside["forest"], "both", by)}))

@@ -31,7 +31,7 @@ from anomaly_routing.realtime.methods import (
     StreamingZScore,
 )
 from anomaly_routing.realtime.monitor import ALARM_QUANTILE, Calibration, Monitor, MonitorState
-from anomaly_routing.realtime.sessions import Gate
+from anomaly_routing.realtime.sessions import Gate, usual_pauses
 from anomaly_routing.runs import Run, read_run
 
 METHODS = ("zscore", "isolation_forest", "memstream", "model")
@@ -146,7 +146,7 @@ def start_monitor(
     states = {name: method.after(history.panel) for name, method in methods.items()}
     state = MonitorState(history.panel.sessions[-1], history.close, history.adjusted, history.features, states)
     config = {"config": methods["model"].net.config} if "model" in methods else {}
-    gate = Gate(list(history.panel.tickers), calendar)
+    gate = Gate(list(history.panel.tickers), calendar, usual_pauses(history.panel.sessions))
     return Monitor(gate, history.stream, methods, calibrations, state, model=model, **config)
 
 

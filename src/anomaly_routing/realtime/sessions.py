@@ -22,7 +22,9 @@ from anomaly_routing.features.streaming import Bar
 COLUMNS = ("ticker", "open", "high", "low", "close", "volume")
 FEED = "feed"
 LEAST_SHARE = 0.5  # of the stocks of the session before: with fewer rows the file is not complete
-LONG_PAUSE = pd.Timedelta(days=5)  # on a calendar that is known from its data alone
+LONG_PAUSE = (
+    5  # days, on a calendar that is known from its data alone, where the history has no session on that weekday
+)
 
 
 class SessionRefused(MarketDataError):
@@ -67,12 +69,23 @@ def schedule(calendar: str, first_year: int, last_year: int) -> pd.DatetimeIndex
     return sessions(calendar, span)
 
 
+def usual_pauses(days: pd.DatetimeIndex) -> tuple[int, ...]:
+    """Median of the days since the session before, by weekday from Monday on; 5 where there was no session on it."""
+    since = pd.Series(np.diff(days.to_numpy("datetime64[D]")).astype(int), index=days[1:].day_of_week)
+    median = since.groupby(level=0).median().reindex(range(7), fill_value=LONG_PAUSE)
+    return tuple(int(days) for days in median)
+
+
 @dataclass(frozen=True)
 class Gate:
-    """What a session must be to be taken in: the market's stocks and its calendar."""
+    """What a session must be to be taken in: the market's stocks and its calendar.
+
+    pauses : `usual_pauses` of the history, for a calendar that is known from its data alone.
+    """
 
     tickers: list[str]
     calendar: str = FROM_DATA
+    pauses: tuple[int, ...] = (LONG_PAUSE,) * 7
 
     def admit(
         self, session: Session, last: pd.Timestamp, close: np.ndarray, adjusted: np.ndarray, present: np.ndarray
@@ -172,8 +185,10 @@ class Gate:
     ) -> list[str]:
         """Taken in, but worth a look."""
         flags, (close, adjusted) = [], prices
-        if self.calendar == FROM_DATA and date - last > LONG_PAUSE:
-            flags.append(f"{(date - last).days} days since the session before: closed, or are sessions missing?")
+        pause, usual = (date - last).days, self.pauses[date.weekday()]
+        if self.calendar == FROM_DATA and pause > usual:
+            where = f"on a {date:%A} there are usually {usual}"
+            flags.append(f"{pause} days since the session before, {where}: closed, or are sessions missing?")
         for i in np.flatnonzero(present & ~rows["there"]):
             flags.append(f"{self.tickers[i]} has no row")
         for i in np.flatnonzero(rows["there"] & (rows["volume"] == 0)):
@@ -182,6 +197,10 @@ class Gate:
         for i in np.flatnonzero(jump):
             move = rows["adj_close"][i] / adjusted[i]
             flags.append(f"{self.tickers[i]} closes at {move:.2f} times its last close: news, or an unadjusted split?")
+        for name in ("high", "low"):
+            reach = rows[name] / rows["close"]
+            for i in np.flatnonzero(np.abs(np.log(reach)) >= SPLIT_MOVE):
+                flags.append(f"{self.tickers[i]}: the {name} is {reach[i]:.2f} times the close: a slip of the source?")
         basis = np.log(rows["adj_close"] / rows["close"]) - np.log(adjusted / close)
         for i in np.flatnonzero((np.abs(basis) > ADJUSTMENT_JUMP) & ~jump):
             flags.append(f"{self.tickers[i]}: adj_close against close moved by {np.exp(basis[i]):.2f} times")

@@ -111,12 +111,17 @@ def _when(p: float) -> dict[str, Callable[[np.ndarray], Test]]:
     }
 
 
-@lru_cache(maxsize=32)
-def null_statistics(name: str, n: int, p: float, draws: int = SIMULATED, seed: int = 0) -> np.ndarray:
-    """Sorted statistics of a test in `draws` series of n sessions with independent violations of rate p; those with
-    too few violations for the test are left out, as Christoffersen & Pelletier (2004) do. Kept for the next call."""
+@lru_cache(maxsize=512)
+def null_statistics(
+    name: str, n: int, p: float, x: int | None = None, draws: int = SIMULATED, seed: int = 0
+) -> np.ndarray:
+    """Sorted statistics of a test in `draws` series of n sessions under its null: independent violations of rate p, or,
+    if x is given, x violations shuffled over the sessions. Series with too few violations for the test are left out, as
+    Christoffersen & Pelletier (2004) do. Kept for the next call."""
     rng, test = np.random.default_rng(seed), _when(p)[name]
-    found = np.array([test(rng.random(n) < p).statistic for _ in range(draws)])
+    shuffled = None if x is None else np.arange(n) < x
+    series = (rng.random(n) < p if shuffled is None else rng.permutation(shuffled) for _ in range(draws))
+    found = np.array([test(hits).statistic for hits in series])
     return np.sort(found[np.isfinite(found)])
 
 
@@ -124,12 +129,18 @@ def simulated_p(name: str, hits: np.ndarray, p: float, draws: int = SIMULATED) -
     """Monte Carlo p-value of the test `name` (independence, conditional, duration): (1 + draws with a statistic as
     large) / (1 + draws). With some fifteen violations the chi2 law of these statistics is far off. Ties count as
     large, which is on the safe side. NaN when the series holds too few violations for the test.
+
+    conditional is drawn at rate p, which is part of its null. independence and duration say nothing of the rate, so
+    their null is every order of the violations that came: exact whatever the rate, where draws at p would reject
+    independent violations of another rate. Waits are whole sessions: at a rate of one in ten not even independent ones
+    look exponential, and `duration` keeps its level but has little power.
     """
     hits = _hits(hits)
     statistic = _when(p)[name](hits).statistic
     if np.isnan(statistic):
         return np.nan
-    null = null_statistics(name, len(hits), p, draws)
+    x = None if name == "conditional" else int(hits.sum())
+    null = null_statistics(name, len(hits), p, x, draws)
     as_large = len(null) - np.searchsorted(null, statistic - 1e-9)
     return float((1 + as_large) / (1 + len(null)))
 
