@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from anomaly_routing import case_measures, case_words
-from anomaly_routing.case_claims import Mark, claims_table, figure3_marks, measured
+from anomaly_routing.case_claims import Mark, claims_table, figure3_marks, measured, printed_weights
 from anomaly_routing.case_market import CaseError
 from anomaly_routing.case_measures import CROWDSTRIKE, FUSION, GAMESTOP, MEASURES, OF_STOCKS, SVB, Track, stocks_above
 from anomaly_routing.case_tables import breadth_by_chance, breadth_crossings, no_moe_error, silent_consensus
@@ -196,16 +196,26 @@ def test_the_marks_of_figure_3_are_the_claims():
     raw = {c["id"]: c.get("value") for c in yaml.safe_load((ROOT / "paper" / "claims.yaml").read_text())["claims"]}
     printed = {panel: [m.value for m in own if not m.implied and m.top is None] for panel, own in marks.items()}
     assert printed == {"a": [0.38, 0.60], "focus": [0.87], "others": [0.44], "w1": [0.29, 0.35, 0.39, 0.41, 0.48],
-                       "w2": [0.18], "w3": [0.13], "w4": [0.21]}  # fmt: skip
+                       "w2": [0.18], "w3": [0.13], "w4": [0.21], "SIVB": [0.95], "FRC": [0.91],
+                       "SBNY": [0.89]}  # fmt: skip
     ids = {"a": ["F3.mpi.baseline", "F3.mpi.event_day"], "focus": ["F3.bank.peak"], "others": ["F3.nonbank.peak"],
            "w1": ["F3.ps.baseline", "F3.ph1.ps", "F3.ps.mar10", "F3.ph2.ps", "F3.ps.mar17"], "w2": ["F3.liq.level"],
-           "w3": ["F3.sc.level"], "w4": ["F3.mom.level"]}  # fmt: skip
+           "w3": ["F3.sc.level"], "w4": ["F3.mom.level"], "SIVB": ["F3.score.sivb"], "FRC": ["F3.score.frc"],
+           "SBNY": ["F3.score.sbny"]}  # fmt: skip
     assert printed == {panel: [raw[i] for i in names] for panel, names in ids.items()}
     implied = {panel: m.value for panel, own in marks.items() for m in own if m.implied}
     assert implied == pytest.approx({"focus": 0.87 / 2.49, "others": 0.44 / 1.19, "w3": 0.13 / 1.16})
     band = next(m for m in marks["w1"] if m.top is not None)
     assert band == Mark("2023-03-13", "2023-03-17", 0.45, 0.48, joined=False)
     assert [m.value for m in marks["w1"] if not m.joined] == [0.41, 0.45]
+
+
+def test_the_papers_weights_of_a_day():
+    """Two of the event's day, all four of 17 March, which add up to one (A30)."""
+    given = printed_weights(VALUE)
+    assert given["the paper, 17 Mar"] == [0.48, 0.18, 0.13, 0.21]
+    assert sum(given["the paper, 17 Mar"]) == pytest.approx(1)
+    np.testing.assert_array_equal(given["the paper, 10 Mar"], [0.39, np.nan, 0.13, np.nan])
 
 
 def test_the_error_without_experts_is_read_where_it_is_kept(tmp_path):

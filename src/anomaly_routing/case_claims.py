@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from anomaly_routing.case_market import daily_table
-from anomaly_routing.case_measures import DEFAULT_PRESET, OF_STOCKS, PHASES, Track
+from anomaly_routing.case_measures import CRISIS, DEFAULT_PRESET, OF_STOCKS, PHASES, Track
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.case_words import reasons
 from anomaly_routing.claims import Claim
@@ -207,14 +207,15 @@ def figure3_marks(value: dict[str, Any], baseline: list[str]) -> dict[str, list[
     value : claim -> number. The banks' baseline is implied by their peak and its rise, that of contagion by its level
     and its rise; the banks' peak has no date in the paper and stands on 13 March, the first session after both
     closures. The second phase has one session, for which the text prints two weights (A31): the second one is no part
-    of the path.
+    of the path. Under a ticker: the highest score of that bank, without a date in the paper.
     """
     whole, day, week, peak = tuple(baseline), ("2023-03-10",) * 2, ("2023-03-17",) * 2, ("2023-03-13",) * 2
 
     def before(level: str, rise: str) -> Mark:
         return Mark(*whole, value[level] / (1 + value[rise] / 100), implied=True)
 
-    return {
+    highest = {t: [Mark(*CRISIS, value[f"F3.score.{t.lower()}"])] for t in ("SIVB", "FRC", "SBNY")}
+    return highest | {
         "a": [Mark(*whole, value["F3.mpi.baseline"]), Mark(*day, value["F3.mpi.event_day"])],
         "focus": [before("F3.bank.peak", "F3.bank.rel"), Mark(*peak, value["F3.bank.peak"])],
         "others": [before("F3.nonbank.peak", "F3.nonbank.rel"), Mark(*peak, value["F3.nonbank.peak"])],
@@ -230,3 +231,11 @@ def figure3_marks(value: dict[str, Any], baseline: list[str]) -> dict[str, list[
         "w3": [before("F3.sc.level", "F3.sc.rel"), Mark("2023-03-10", "2023-03-17", value["F3.sc.level"])],
         "w4": [Mark(*week, value["F3.mom.level"])],
     }
+
+
+def printed_weights(value: dict[str, Any]) -> dict[str, list[float]]:
+    """The paper's routing weights in the order of the experts, NaN where it prints none: two on the event's day, all
+    four on 17 March alone (A30). value : claim -> number."""
+    days = {"10 Mar": ("F3.ps.mar10", "", "F3.sc.level", ""),
+            "17 Mar": ("F3.ps.mar17", "F3.liq.level", "F3.sc.level", "F3.mom.level")}  # fmt: skip
+    return {f"the paper, {day}": [value.get(name, np.nan) for name in own] for day, own in days.items()}

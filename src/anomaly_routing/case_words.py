@@ -11,7 +11,7 @@ import pandas as pd
 from anomaly_routing.case_market import EXPERTS, CaseMarket
 from anomaly_routing.case_measures import DEFAULT_PRESET, NOTHING, Track
 from anomaly_routing.case_tables import silent_consensus
-from anomaly_routing.model.pressure_index import COMPONENTS, WEIGHTS
+from anomaly_routing.model.pressure_index import COMPONENTS, LEVELS, SCORE_QUANTILE, WEIGHTS
 from anomaly_routing.panel import FEATURE_WINDOW
 from anomaly_routing.prose import sentence
 from anomaly_routing.tensors import Tensors
@@ -31,6 +31,17 @@ def _spans(days: pd.DatetimeIndex, sessions: pd.DatetimeIndex) -> str:
     runs = np.split(days, np.flatnonzero(np.diff(sessions.get_indexer(days)) > 1) + 1)
     ends = [dict.fromkeys((f"{run[0]:%-d %B}", f"{run[-1]:%-d %B}")) for run in map(pd.DatetimeIndex, runs)]
     return ", ".join(" to ".join(pair) for pair in ends)
+
+
+def chance_words(first: Track) -> str:
+    """What chance gives of the alert levels and of the cut of a stock-day. first : the run that keeps single stocks."""
+    return sentence(
+        "What chance gives: by definition {l} of the validation sessions lie at or above a run's own L1, L2, L3 and "
+        "L4, and {s:.0%} of the validation stock-days above the cut of the score, {t:.2f} in the first seed.",
+        l=", ".join(f"{1 - level:.0%}" for level in LEVELS),
+        s=1 - SCORE_QUANTILE,
+        t=first.theta_tail,
+    )
 
 
 def index_words(found: Tracks, day: pd.Timestamp, on_day: str) -> str:

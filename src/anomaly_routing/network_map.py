@@ -121,8 +121,12 @@ def draw_days(study: CaseStudy, focus: np.ndarray, at: Sequence[int]) -> plt.Fig
         places = {ticker: market.tensors.tickers.index(ticker) for ticker in study.tickers[:3]}
         named = {ticker: i for ticker, i in places.items() if np.isfinite(score[t, i])}
         picture = draw_map(ax, learned[t], score[t], focus, place, cut, labels, named, size=14, raster=False)
-        line = f"kept {table['kept_inside'][t]:.2f}, drawn {table['drawn_from_outside'][t]:.2f}"
-        ax.set_title(f"{study.sessions[t]:%-d %b}: {line}", fontsize=9)
+        own = table.loc[t]
+        ax.set_title(
+            f"{study.sessions[t]:%-d %b}: kept {own['kept_inside']:.2f}, drawn {own['drawn_from_outside']:.2f}\n"
+            f"prior {own['prior_keeps']:.2f} and {own['prior_draws']:.2f}, even {own['even']:.2f}",
+            fontsize=8.5,
+        )
     bar = fig.colorbar(picture, ax=axes, orientation="horizontal", shrink=0.5, aspect=35, pad=0.01)
     bar.set_label("score s", fontsize=8)
     return fig
