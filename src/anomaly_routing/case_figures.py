@@ -305,9 +305,9 @@ def draw_fusion(
     fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 4.6), sharey="row", width_ratios=(1.5, 1))
     for row, (column, limits) in enumerate((("alpha", (0.15, 0.85)), ("psi", (0, 1)))):
         for preset, tracks in by_preset(found).items():
-            whole = pd.DataFrame({k: t.whole[column] for k, t in enumerate(tracks)}).dropna()
-            for k in whole:
-                axes[row, 0].plot(whole.index, whole[k], color=COLOURS[preset], lw=0.5, alpha=0.8, rasterized=True)
+            for track in tracks:  # each as far back as its own run goes
+                whole = track.whole[column].dropna()
+                axes[row, 0].plot(whole.index, whole, color=COLOURS[preset], lw=0.5, alpha=0.8, rasterized=True)
             band(axes[row, 1], axis, tracks, column, COLOURS[preset], preset)
         for value, text in marks.get(column, []):
             for ax in axes[row]:

@@ -66,6 +66,18 @@ def svb_table(study: CaseStudy) -> pd.DataFrame:
     return study.daily.assign(stocks_kept=kept)
 
 
+def days_around(found: dict[tuple[str, int], Track], before: int = 7, after: int = 5) -> pd.DataFrame:
+    """The sessions around the event, one a row: pressure index and level of every run. For SVB 1 to 17 March (A34)."""
+    days = next(iter(found.values())).daily.index
+    at = days.get_loc(next(iter(found.values())).day)
+    table = pd.DataFrame({"session": days[max(at - before, 0) : at + after + 1]})
+    for (preset, seed), track in found.items():
+        own = track.daily.loc[table["session"]]
+        table[f"MPI {preset} {seed}"] = own["MPI"].to_numpy()
+        table[f"level {preset} {seed}"] = own["level"].astype(int).to_numpy()
+    return table
+
+
 def breadth_crossings(market: CaseMarket, found: dict[tuple[str, int], Track], back: int = 10) -> dict[str, str]:
     """Run -> when breadth first exceeds its own validation cut in the `back` sessions before the event (A16, A91).
 

@@ -16,6 +16,7 @@ from anomaly_routing.panel import FEATURE_WINDOW
 from anomaly_routing.prose import sentence
 from anomaly_routing.tensors import Tensors
 
+RARE = 0.05  # share of the sessions on which what is rare happens
 Tracks = Mapping[tuple[str, int], Track]
 
 
@@ -36,8 +37,8 @@ def _spans(days: pd.DatetimeIndex, sessions: pd.DatetimeIndex) -> str:
 def chance_words(first: Track) -> str:
     """What chance gives of the alert levels and of the cut of a stock-day. first : the run that keeps single stocks."""
     return sentence(
-        "What chance gives: by definition {l} of the validation sessions lie at or above a run's own L1, L2, L3 and "
-        "L4, and {s:.0%} of the validation stock-days above the cut of the score, {t:.2f} in the first seed.",
+        "What chance gives: by definition {l} of the validation sessions lie at or above a run's own four "
+        "cuts, and {s:.0%} of the validation stock-days above the cut of the score, {t:.2f} in the first seed.",
         l=", ".join(f"{1 - level:.0%}" for level in LEVELS),
         s=1 - SCORE_QUANTILE,
         t=first.theta_tail,
@@ -49,10 +50,11 @@ def index_words(found: Tracks, day: pd.Timestamp, on_day: str) -> str:
 
     def tell(track: Track) -> str:
         before = track.daily.level[track.daily.index < day].iloc[-5:]
+        raised = ", ".join(f"L{level:.0f} on {at:%-d %B}" for at, level in before.items() if level > 0)
         return (
             f"{track.at('MPI'):.2f}, {track.rise('MPI', track.at('MPI')):+.0f}% (mean score "
-            f"{track.rise('S', track.at('S')):+.0f}%), level L{track.at('level'):.0f}, at most L{before.max():.0f} in "
-            "the five sessions before"
+            f"{track.rise('S', track.at('S')):+.0f}%), level L{track.at('level'):.0f}; in the five sessions before "
+            f"{raised or 'none raised'}, L0 on {int((before <= 0).sum())} of {len(before)}"
         )
 
     return sentence(
@@ -60,6 +62,67 @@ def index_words(found: Tracks, day: pd.Timestamp, on_day: str) -> str:
         "day itself has a lead of zero (A34).",
         d=on_day,
         t=by_run(found, tell),
+    )
+
+
+def crossing_words(found: Tracks, table: pd.DataFrame) -> str:
+    """The first raised level among the sessions of `case_tables.days_around`, and its lead."""
+
+    def tell(track: Track) -> str:
+        level = track.daily["level"].reindex(pd.DatetimeIndex(table["session"]))
+        raised = level.index[level > 0]
+        if not len(raised):
+            return "never"
+        ahead = int(((level.index >= raised[0]) & (level.index < track.day)).sum())
+        when = f"{ahead} ahead" if ahead else "no warning"
+        return f"{raised[0]:%-d %B} (L{level[raised[0]]:.0f}, {when})"
+
+    return sentence(
+        "First session with a raised level from {a} to {b}: {t}.",
+        a=f"{table['session'].iloc[0]:%-d %B}",
+        b=f"{table['session'].iloc[-1]:%-d %B}",
+        t=by_run(found, tell),
+    )
+
+
+def span_words(found: Tracks, claimed: tuple[str, str]) -> str:
+    """Raised levels of the index within the sessions that a claim is judged on, and what follows them to the end of
+    the case; on which session stocks are counted."""
+
+    def tell(track: Track) -> str:
+        parts = []
+        for name, own in (("within", track.over("level", *claimed)), ("after", track.over("level", *_after(track)))):
+            raised = ", ".join(f"L{level:.0f} on {at:%-d %B}" for at, level in own.items() if level > 0)
+            parts.append(f"{name} {raised or 'none'}")
+        return ", ".join(parts)
+
+    def _after(track: Track) -> tuple[str, str]:
+        return f"{pd.Timestamp(claimed[1]) + pd.Timedelta(days=1):%Y-%m-%d}", f"{track.daily.index[-1]:%Y-%m-%d}"
+
+    track = next(iter(found.values()))
+    return sentence(
+        "The level is judged by its highest from {a} to {b}; raised levels within that window and after it: {t}. "
+        "The stocks above the cut are counted on {d}.",
+        a=f"{pd.Timestamp(claimed[0]):%-d %B}",
+        b=f"{pd.Timestamp(claimed[1]):%-d %B}",
+        t=by_run(found, tell),
+        d=f"{track.day:%-d %B}",
+    )
+
+
+def lead_words(came: pd.DataFrame, presets: Sequence[str], value: Mapping[str, Any]) -> str:
+    """Our lead on this one event beside the hours and the lead that the paper prints (A98)."""
+    own = came[came["method"].isin(presets)]
+    leads = [
+        f"{r.method}, seed {r.seed}: {r.sessions_ahead if r.sessions_ahead > 0 else 0:.0f}" for r in own.itertuples()
+    ]
+    return sentence(
+        "From the announcement to the closure the paper counts {h} hours, and {m} days as the median lead of its "
+        "model: an alarm so early would come before the announcement (A98). Sessions from the first alarm to the "
+        "closure, {l}.",
+        h=value["S1.svb_48h"],
+        m=value["ABS.lead"],
+        l="; ".join(leads) or "not run",
     )
 
 
@@ -266,17 +329,31 @@ def liquidity_words(table: pd.DataFrame) -> str:
 
 
 def fallen_words(tensors: Tensors, day: str) -> str:
-    """How many banks fell on a session, beside what is usual on the test sessions."""
-    returns = np.where(tensors.active, tensors.returns, np.nan)[:, tensors.is_bank.astype(bool)]
-    known = np.maximum(np.isfinite(returns).sum(1), 1)
-    fell = pd.Series((returns < 0).sum(1) / known, tensors.sessions)
+    """How many banks fell on a session, and how many below the other stocks' median, beside what is usual on the test
+    sessions; the second decides, since all stocks fall on many a day."""
+    bank = tensors.is_bank.astype(bool)
+    fell = _share_below(tensors, bank, np.zeros(len(tensors.sessions)))
+    returns = pd.DataFrame(np.where(tensors.active, tensors.returns, np.nan)[:, ~bank])
+    behind = _share_below(tensors, bank, returns.median(axis=1).to_numpy())
+    often = {name: (own[tensors.test] >= own[day]).mean() for name, own in (("fell", fell), ("behind", behind))}
+    alone = "and so no sign that the shock was of more than one bank"
     return sentence(
-        "On {d} {f:.0%} of the banks fell, on {u:.0%} of the test sessions as large a share: {s}",
+        "On {d} {f:.0%} of the banks fell, on {u:.0%} of the test sessions as large a share. Net of the other stocks' "
+        "median return {b:.0%} fell, on {v:.0%} of the test sessions as large a share, {s}.",
         d=f"{pd.Timestamp(day):%-d %B}",
         f=fell[day],
-        u=(fell[tensors.test] >= fell[day]).mean(),
-        s="the shock was not of one bank." if fell[day] > 0.5 else "the shock was not of the whole sector.",
+        u=often["fell"],
+        b=behind[day],
+        v=often["behind"],
+        s="which is rare: the shock was of the sector, not of one bank" if often["behind"] <= RARE else alone,
     )
+
+
+def _share_below(tensors: Tensors, group: np.ndarray, bar: np.ndarray) -> pd.Series:
+    """Share of the group's [N] known returns below the session's bar [S]; by session."""
+    returns = np.where(tensors.active, tensors.returns, np.nan)[:, group]
+    known = np.maximum(np.isfinite(returns).sum(1), 1)
+    return pd.Series((returns < bar[:, None]).sum(1) / known, tensors.sessions)
 
 
 def graph_words(calm: pd.DataFrame, late: pd.DataFrame, on_day: str, usual: pd.Series | None) -> str:
