@@ -17,19 +17,24 @@ from anomaly_routing.model.pressure_index import COMPONENTS, WEIGHTS
 from anomaly_routing.runs import RunStore, read_meta, read_run
 
 BREADTH_QUANTILE = 0.95
+NO_COLUMN = (
+    "The error without experts has no column: the sweep keeps no single stocks of that variant, so no command fills it."
+)
 
 
 def crowdstrike_table(study: CaseStudy) -> pd.DataFrame:
     """Per preset and session: score, routing w1..w4, expert errors l1..l4; attention mass on technology.
 
-    `no_moe_error` is that of the variant without experts; empty as long as no stored run of it keeps single stocks.
+    `no_moe_error` is that of the variant without experts, a column of SPEC 14; left out as long as no stored run of it
+    keeps single stocks. The sweep's runs of that variant keep daily series alone, so none does and no command fills it.
     """
     market = study.market
     mass = sector_mass(market, study.output, study.positions, TECHNOLOGY)
     mass = mass.rename(columns=lambda c: c if c == "session" else f"attention_{c}")
     own = study.stocks[study.stocks["ticker"] == study.tickers[0]].drop(columns="E")
     alone = no_moe_error(market, study.tickers[0]).reindex(own["session"]).to_numpy()
-    return own.assign(no_moe_error=alone).merge(mass, on="session")
+    own = own if np.isnan(alone).all() else own.assign(no_moe_error=alone)
+    return own.merge(mass, on="session")
 
 
 def no_moe_error(market: CaseMarket, ticker: str) -> pd.Series:

@@ -11,6 +11,7 @@ import pandas as pd
 from anomaly_routing.case_market import EXPERTS, CaseMarket
 from anomaly_routing.case_measures import DEFAULT_PRESET, NOTHING, Track
 from anomaly_routing.case_tables import silent_consensus
+from anomaly_routing.first_alarms import distinct_methods
 from anomaly_routing.model.pressure_index import COMPONENTS, LEVELS, SCORE_QUANTILE, WEIGHTS
 from anomaly_routing.panel import FEATURE_WINDOW
 from anomaly_routing.prose import sentence
@@ -107,6 +108,16 @@ def span_words(found: Tracks, claimed: tuple[str, str]) -> str:
         b=f"{pd.Timestamp(claimed[1]):%-d %B}",
         t=by_run(found, tell),
         d=f"{track.day:%-d %B}",
+    )
+
+
+def outage_words(found: Tracks) -> str:
+    """The market's mean Liquidity weight of the day by run, since the stock's own is kept for the first seed alone."""
+    return sentence(
+        "The stock's own weights are those of the first seed. The mean Liquidity weight of all stocks on the day, "
+        "beside its baseline: {t}; an even gate gives {e:.2f}.",
+        t=by_run(found, lambda t: f"{t.at('w2'):.2f} ({t.base('w2'):.2f})"),
+        e=1 / len(EXPERTS),
     )
 
 
@@ -212,15 +223,19 @@ def seeds_words(market: CaseMarket, found: Tracks) -> str:
     )
 
 
-def alarm_words(came: pd.DataFrame, rate: Mapping[str, float], share: pd.Series, at: int, on_day: str) -> str:
-    """How many methods alarm in the window, what chance gives, who before the eve. rate : of `window_rate`."""
+def alarm_words(
+    came: pd.DataFrame, rate: Mapping[str, float], share: pd.Series, at: int, on_day: str, alarms: pd.DataFrame
+) -> str:
+    """How many methods alarm in the window, what chance gives, who before the eve. rate : of `window_rate`. alarms :
+    of `first_alarms.alarm_table`."""
     sooner = sorted(came[came["before_eve"]]["method"].unique())
-    eve = share.iloc[at - 1]
+    eve, others = share.iloc[at - 1], share.drop(share.index[at - 1 : at + 1])
     return sentence(
-        "{n:.1f} of {all} methods alarm in the five sessions before {d}, a method counting by the share of its seeds; "
+        "{n:.1f} of {all} methods ({k} different sequences of alarms; the floors `null` and `random` are left out) "
+        "alarm in the five sessions before {d}, a method counting by the share of its seeds; "
         "{e:.1f} do when all alarms are moved in time together, and as many in a share of {p:.3f} of those rotations "
         "(p-value). In the window but before the eve: {who}. The eve's share of alarming methods, {s:.0%}, is reached "
-        "on {q:.0%} of the test sessions.",
+        "on {q} of the {o} test sessions without the eve and the event.",
         n=rate["found"],
         all=came["method"].nunique(),
         d=on_day,
@@ -228,7 +243,9 @@ def alarm_words(came: pd.DataFrame, rate: Mapping[str, float], share: pd.Series,
         p=rate["p"],
         who=", ".join(f"`{m}`" for m in sooner) or "none",
         s=eve,
-        q=(share >= eve).mean(),
+        q=int((others >= eve).sum()),
+        o=len(others),
+        k=distinct_methods(alarms),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -32,25 +33,39 @@ def layout(sector: np.ndarray, focus: np.ndarray, active: np.ndarray | None = No
     The same stock has the same place every day; nothing is optimised, so nothing is random.
     """
     place = np.zeros((len(sector), 2))
-    place[focus] = 0.42 * _sunflower(int(focus.sum()))
+    place[focus] = 0.40 * _sunflower(int(focus.sum()))
     others = sorted(set(sector[~focus]))
     counts = np.array([((sector == name) & ~focus).sum() for name in others], dtype=float)
     share = np.sqrt(counts) / np.sqrt(counts).sum()
     middle = 2 * np.pi * (np.cumsum(share) - share / 2)
     for angle, name, count in zip(middle, others, counts, strict=True):
-        centre = 0.80 * np.array([np.cos(angle), np.sin(angle)])
+        centre = 0.92 * np.array([np.cos(angle), np.sin(angle)])
         place[(sector == name) & ~focus] = centre + 0.048 * np.sqrt(count) * _sunflower(int(count))
     return place
 
 
 def sector_labels(sector: np.ndarray, focus: np.ndarray, place: np.ndarray) -> dict[str, np.ndarray]:
-    """Where the name of every outer sector stands."""
-    names = sorted(set(sector[~focus]))
-    return {SHORT.get(n, n): 1.19 * _unit(place[(sector == n) & ~focus].mean(0)) for n in names}
+    """Where the name of every outer sector stands: clear of its dots, on the side away from the middle."""
+    found = {}
+    for name in sorted(set(sector[~focus])):
+        own = place[(sector == name) & ~focus]
+        up = own[:, 1].mean() > -0.5
+        found[SHORT.get(name, name)] = np.array(
+            [own[:, 0].mean(), own[:, 1].max() + 0.15 if up else own[:, 1].min() - 0.15]
+        )
+    return found
 
 
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector)
+def name_places(
+    place: np.ndarray, named: dict[str, int], radius: float = 0.55, apart: float = 0.7
+) -> dict[str, np.ndarray]:
+    """Where the names of single stocks stand: in the ring between the middle and the clusters, in the direction of the
+    dot, at least `apart` radians from each other."""
+    angle = {name: float(np.arctan2(place[at][1], place[at][0])) for name, at in named.items()}
+    order = sorted(angle, key=angle.__getitem__)
+    for before, after in pairwise(order):
+        angle[after] = max(angle[after], angle[before] + apart)
+    return {name: radius * np.array([np.cos(a), np.sin(a)]) for name, a in angle.items()}
 
 
 def _sunflower(n: int) -> np.ndarray:
@@ -96,12 +111,14 @@ def draw_map(
     picture = ax.scatter(*place[known].T, c=score[known], cmap=SCORE_COLOURS, vmin=0, vmax=1, s=size, zorder=2,
                          edgecolors=INK, linewidths=0.4, rasterized=raster)  # fmt: skip
     ax.scatter(*place[~known].T, marker="x", color=INK, s=0.85 * size, linewidths=1.1, zorder=2)
-    for name, at in (named or {}).items():
-        ax.annotate(name, place[at], xytext=(0, 5), textcoords="offset points", fontsize=7, ha="center", zorder=3,
-                    bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7})  # fmt: skip
+    plain = {"fontsize": 7.5, "ha": "center", "va": "center", "color": INK, "zorder": 3}
+    plain |= {"bbox": {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7}}
+    for name, (x, y) in name_places(place, named or {}).items():
+        ax.plot([place[named[name]][0], x], [place[named[name]][1], y], color=INK, lw=0.6, zorder=2.5)
+        ax.annotate(name, (x, y), weight="bold", **plain)
     for text, (x, y) in (labels or {}).items():
-        ax.annotate(text, (x, y), fontsize=6.5, ha="center", va="center", color=INK)
-    reach = (1.36, 1.3) if labels else (1.06, 1.06)
+        ax.annotate(text, (x, y), **plain)
+    reach = (1.3, 1.3) if labels else (1.16, 1.16)
     ax.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]), xticks=[], yticks=[], aspect="equal")
     for side in ax.spines.values():
         side.set_visible(False)
@@ -120,7 +137,7 @@ def draw_days(study: CaseStudy, focus: np.ndarray, at: Sequence[int]) -> plt.Fig
     for ax, t in zip(axes.flat, at, strict=False):
         places = {ticker: market.tensors.tickers.index(ticker) for ticker in study.tickers[:3]}
         named = {ticker: i for ticker, i in places.items() if np.isfinite(score[t, i])}
-        picture = draw_map(ax, learned[t], score[t], focus, place, cut, labels, named, size=14, raster=False)
+        picture = draw_map(ax, learned[t], score[t], focus, place, cut, labels, named, size=14)
         own = table.loc[t]
         ax.set_title(
             f"{study.sessions[t]:%-d %b}: kept {own['kept_inside']:.2f}, drawn {own['drawn_from_outside']:.2f}\n"
