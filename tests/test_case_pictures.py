@@ -36,10 +36,12 @@ from anomaly_routing.model.dynamic_graph import pairs
 from anomaly_routing.model.network import FIELDS
 from anomaly_routing.network_map import (
     animate,
+    draw_map,
     focus_mass,
     graph_table,
     layout,
     outside_mass,
+    sector_labels,
     strongest_edges,
     usual_changes,
 )
@@ -244,6 +246,28 @@ def test_every_stock_has_its_own_place():
     gaps = np.linalg.norm(place[:, None] - place[None], axis=2) + 9 * np.eye(12)
     assert gaps.min() > 0.03 and np.linalg.norm(place[:5], axis=1).max() < np.linalg.norm(place[5:], axis=1).min()
     np.testing.assert_array_equal(place, layout(sector, sector == "A"))
+
+
+@pytest.mark.parametrize("name", ["simulated", "us100"])
+def test_no_name_on_the_map_covers_a_dot_or_a_name(name):
+    """As drawn: boxes of the texts against the places of the dots and against each other."""
+    market = market_of(name)
+    focus = market.tensors.is_bank.astype(bool)
+    place = layout(market.sector, focus)
+    wanted = ["SIVB", "SBNY", "FRC"] if name == "us100" else list(np.array(market.tensors.tickers)[focus][:2])
+    named = {ticker: market.tensors.tickers.index(ticker) for ticker in wanted}
+    fig, ax = plt.subplots(figsize=(2.6, 2.3))
+    n = len(focus)
+    draw_map(
+        ax, np.zeros((n, n)), np.full(n, 0.5), focus, place, 1.0, sector_labels(market.sector, focus, place), named
+    )
+    fig.canvas.draw()
+    boxes = [t.get_window_extent() for t in ax.texts]
+    dots = ax.transData.transform(place)
+    assert len(boxes) == len(wanted) + len(set(market.sector[~focus]))
+    assert not any(box.contains(*dot) for box in boxes for dot in dots)
+    assert not any(one.overlaps(two) for one, two in itertools.combinations(boxes, 2))
+    plt.close(fig)
 
 
 def test_the_film_has_a_frame_a_session_and_is_small(simulated, tmp_path):

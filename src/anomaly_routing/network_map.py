@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -24,6 +23,7 @@ from anomaly_routing.plots import GREY, INK, RED
 SHORT = {"Information Technology": "Technology", "Consumer Discretionary": "Discretionary",
          "Consumer Staples": "Staples", "Communication Services": "Communication"}  # fmt: skip
 EDGE_SHARE = 0.015  # of the pairs, on the day with the strongest edges
+LETTER, LINE, DOT = 0.04, 0.065, 0.035  # half a letter, half a line, half a dot, in units of a map of a page's half
 AFTER = 6  # sessions from an event on over which a change of the graph is averaged
 
 
@@ -45,27 +45,39 @@ def layout(sector: np.ndarray, focus: np.ndarray, active: np.ndarray | None = No
 
 
 def sector_labels(sector: np.ndarray, focus: np.ndarray, place: np.ndarray) -> dict[str, np.ndarray]:
-    """Where the name of every outer sector stands: clear of its dots, on the side away from the middle."""
-    found = {}
+    """Where the name of every outer sector stands: above or below its dots, where it covers the fewest others."""
+    found: dict[str, np.ndarray] = {}
     for name in sorted(set(sector[~focus])):
-        own = place[(sector == name) & ~focus]
-        up = own[:, 1].mean() > -0.5
-        found[SHORT.get(name, name)] = np.array(
-            [own[:, 0].mean(), own[:, 1].max() + 0.15 if up else own[:, 1].min() - 0.15]
-        )
+        own, text = place[(sector == name) & ~focus], SHORT.get(name, name)
+        x, up, down = own[:, 0].mean(), own[:, 1].max() + 0.13, own[:, 1].min() - 0.13
+        sides = (up, down) if own[:, 1].mean() > -0.5 else (down, up)  # away from the middle first
+        tries = [np.array([x + side, y]) for side in (0, 0.12, -0.12, 0.24, -0.24) for y in sides]
+        found[text] = _freest(tries, text, place, found)
     return found
 
 
-def name_places(
-    place: np.ndarray, named: dict[str, int], radius: float = 0.55, apart: float = 0.7
-) -> dict[str, np.ndarray]:
-    """Where the names of single stocks stand: in the ring between the middle and the clusters, in the direction of the
-    dot, at least `apart` radians from each other."""
-    angle = {name: float(np.arctan2(place[at][1], place[at][0])) for name, at in named.items()}
-    order = sorted(angle, key=angle.__getitem__)
-    for before, after in pairwise(order):
-        angle[after] = max(angle[after], angle[before] + apart)
-    return {name: radius * np.array([np.cos(a), np.sin(a)]) for name, a in angle.items()}
+def name_places(place: np.ndarray, named: dict[str, int], labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Where the names of single stocks stand: between the middle and the clusters, near the direction of the dot,
+    where they cover the fewest dots, sectors and other names."""
+    found: dict[str, np.ndarray] = {}
+    for name, at in named.items():
+        angle = np.arctan2(place[at][1], place[at][0])
+        turns = sorted(np.linspace(-1.2, 1.2, 13), key=abs)
+        tries = [r * np.array([np.cos(angle + t), np.sin(angle + t)]) for t in turns for r in (0.55, 0.6, 0.65)]
+        found[name] = _freest(tries, name, place, labels | found)
+    return found
+
+
+def _freest(tries: list[np.ndarray], text: str, dots: np.ndarray, taken: dict[str, np.ndarray]) -> np.ndarray:
+    """The first of the places at which a text, boxed by its letters, covers the fewest dots [N, 2] and other texts."""
+
+    def covered(spot: np.ndarray) -> int:
+        half = np.array([LETTER * len(text), LINE])
+        on_dots = (np.abs(dots - spot) < half + DOT).all(1).sum()
+        others = [np.abs(at - spot) < half + np.array([LETTER * len(other), LINE]) for other, at in taken.items()]
+        return int(on_dots + 3 * sum(map(np.all, others)))  # a name on a name is worse than one on a dot
+
+    return min(tries, key=covered)
 
 
 def _sunflower(n: int) -> np.ndarray:
@@ -113,7 +125,7 @@ def draw_map(
     ax.scatter(*place[~known].T, marker="x", color=INK, s=0.85 * size, linewidths=1.1, zorder=2)
     plain = {"fontsize": 7.5, "ha": "center", "va": "center", "color": INK, "zorder": 3}
     plain |= {"bbox": {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7}}
-    for name, (x, y) in name_places(place, named or {}).items():
+    for name, (x, y) in name_places(place, named or {}, labels or {}).items():
         ax.plot([place[named[name]][0], x], [place[named[name]][1], y], color=INK, lw=0.6, zorder=2.5)
         ax.annotate(name, (x, y), weight="bold", **plain)
     for text, (x, y) in (labels or {}).items():
