@@ -10,10 +10,16 @@ import pytest
 import yaml
 
 from anomaly_routing import case_measures, case_words
-from anomaly_routing.case_claims import Mark, claims_table, figure3_marks, measured
+from anomaly_routing.case_claims import Mark, _told, claims_table, figure3_marks, finding, measured, printed_weights
 from anomaly_routing.case_market import CaseError
 from anomaly_routing.case_measures import CROWDSTRIKE, FUSION, GAMESTOP, MEASURES, OF_STOCKS, SVB, Track, stocks_above
-from anomaly_routing.case_tables import breadth_by_chance, breadth_crossings, no_moe_error, silent_consensus
+from anomaly_routing.case_tables import (
+    breadth_by_chance,
+    breadth_crossings,
+    days_around,
+    no_moe_error,
+    silent_consensus,
+)
 from anomaly_routing.claims import load_claims
 from anomaly_routing.files import write_csv
 from anomaly_routing.first_alarms import first_alarms, window_rate
@@ -82,6 +88,13 @@ def outage(w1: float, step: float = 0.0) -> Track:
     return track_of(days, pd.Timestamp("2024-07-19"), days[:8], SimpleNamespace(stocks=stocks), S=0.5)
 
 
+def test_a_truth_value_is_judged_as_a_check():
+    """Also where an array gave it: 0.0 against no number would be judged by another rule."""
+    for values, holds in (([np.bool_(False)], False), ([np.bool_(True), True], True)):
+        found = finding(CLAIMS["F3.progress"], values, tier="cpu")
+        assert found.value is holds and found.by == "holds"
+
+
 def test_a_dead_weight_neither_stays_nor_leaves():
     assert np.isnan(CROWDSTRIKE["S42.crwd_ps"](outage(1e-20))) and np.isnan(CROWDSTRIKE["S42.crwd_ps"](outage(5e-4)))
     assert CROWDSTRIKE["S42.crwd_ps"](outage(0.2)) is True and CROWDSTRIKE["S42.crwd_ps"](outage(0.2, 0.2)) is False
@@ -99,8 +112,8 @@ def test_stocks_are_cut_at_the_threshold_of_their_own_rule(march):
     tensors = SimpleNamespace(is_bank=np.array([False] * 4))
     market = SimpleNamespace(tensors=tensors, first_run=lambda preset: run)
     track = track_of(days, DAY, days[:8], SimpleNamespace(market=market), banks=0.5)
-    assert SVB["F3.progress"](track)
-    assert not SVB["F3.progress"](Track(track.daily, track.whole, DAY, days[:8], track.study, theta_tail=0.9))
+    assert SVB["F3.progress"](track) is True
+    assert SVB["F3.progress"](Track(track.daily, track.whole, DAY, days[:8], track.study, theta_tail=0.9)) is False
 
 
 def test_a_baseline_outside_the_case_is_refused():
@@ -123,6 +136,33 @@ def test_the_switch_of_consensus_by_hand():
     assert switch["rise"] == pytest.approx(100 * (0.60 / 0.46 - 1))
     assert switch["rise_without"] == pytest.approx(100 * (0.60 / 0.50 - 1))
     assert switch["jump"] == pytest.approx(0.22) and switch["of_consensus"] == pytest.approx(0.15)
+
+
+def test_days_around_and_the_first_raised_level():
+    days = pd.bdate_range("2023-02-20", "2023-03-31")
+    level = np.zeros(len(days))
+    level[days.get_indexer(["2023-02-22", "2023-03-08", "2023-03-13"])] = 2, 3, 4
+    track = track_of(days, DAY, days[:8], level=level, MPI=0.5, S=0.5)
+    table = days_around({("intended", 0): track})
+    assert len(table) == 13 and table.session.iloc[[0, -1]].tolist() == [*pd.to_datetime(["2023-03-01", "2023-03-17"])]
+    assert table["level intended 0"].tolist() == [0] * 5 + [3, 0, 0, 4] + [0] * 4
+    assert "intended, seed 0: 8 March (L3, 2 ahead)" in case_words.crossing_words({("intended", 0): track}, table)
+    told = case_words.index_words({("intended", 0): track}, DAY, "that day")
+    assert "level L0; in the five sessions before L3 on 8 March, L0 on 4 of 5" in told
+    late = case_words.span_words({("intended", 0): track}, ("2023-03-06", "2023-03-09"))
+    assert "within L3 on 8 March, after L4 on 13 March" in late and "counted on 10 March" in late
+
+
+def test_a_fall_of_the_sector_is_one_net_of_the_market():
+    """On a day on which everybody falls alike, many banks fall and no bank falls behind."""
+    sessions, bank = pd.bdate_range("2023-01-02", periods=60), np.arange(8) < 4
+    returns = np.tile(np.where(np.arange(8) % 2, 0.01, -0.01), (60, 1))
+    returns[10], returns[20, :4], returns[20, 4:] = -0.05, -0.05, 0.01
+    tensors = SimpleNamespace(active=np.ones((60, 8), bool), returns=returns, sessions=sessions, is_bank=bank,
+                              test=np.ones(60, bool))  # fmt: skip
+    market, sector = (case_words.fallen_words(tensors, f"{sessions[k]:%Y-%m-%d}") for k in (10, 20))
+    assert "100% of the banks fell" in market and "median return 0% fell" in market and "no sign" in market
+    assert "median return 100% fell, on 2%" in sector and "of the sector, not of one bank" in sector
 
 
 def test_the_days_of_the_switch_are_named():
@@ -196,16 +236,26 @@ def test_the_marks_of_figure_3_are_the_claims():
     raw = {c["id"]: c.get("value") for c in yaml.safe_load((ROOT / "paper" / "claims.yaml").read_text())["claims"]}
     printed = {panel: [m.value for m in own if not m.implied and m.top is None] for panel, own in marks.items()}
     assert printed == {"a": [0.38, 0.60], "focus": [0.87], "others": [0.44], "w1": [0.29, 0.35, 0.39, 0.41, 0.48],
-                       "w2": [0.18], "w3": [0.13], "w4": [0.21]}  # fmt: skip
+                       "w2": [0.18], "w3": [0.13], "w4": [0.21], "SIVB": [0.95], "FRC": [0.91],
+                       "SBNY": [0.89]}  # fmt: skip
     ids = {"a": ["F3.mpi.baseline", "F3.mpi.event_day"], "focus": ["F3.bank.peak"], "others": ["F3.nonbank.peak"],
            "w1": ["F3.ps.baseline", "F3.ph1.ps", "F3.ps.mar10", "F3.ph2.ps", "F3.ps.mar17"], "w2": ["F3.liq.level"],
-           "w3": ["F3.sc.level"], "w4": ["F3.mom.level"]}  # fmt: skip
+           "w3": ["F3.sc.level"], "w4": ["F3.mom.level"], "SIVB": ["F3.score.sivb"], "FRC": ["F3.score.frc"],
+           "SBNY": ["F3.score.sbny"]}  # fmt: skip
     assert printed == {panel: [raw[i] for i in names] for panel, names in ids.items()}
     implied = {panel: m.value for panel, own in marks.items() for m in own if m.implied}
     assert implied == pytest.approx({"focus": 0.87 / 2.49, "others": 0.44 / 1.19, "w3": 0.13 / 1.16})
     band = next(m for m in marks["w1"] if m.top is not None)
     assert band == Mark("2023-03-13", "2023-03-17", 0.45, 0.48, joined=False)
     assert [m.value for m in marks["w1"] if not m.joined] == [0.41, 0.45]
+
+
+def test_the_papers_weights_of_a_day():
+    """Two of the event's day, all four of 17 March, which add up to one (A30)."""
+    given = printed_weights(VALUE)
+    assert given["the paper, 17 Mar"] == [0.48, 0.18, 0.13, 0.21]
+    assert sum(given["the paper, 17 Mar"]) == pytest.approx(1)
+    np.testing.assert_array_equal(given["the paper, 10 Mar"], [0.39, np.nan, 0.13, np.nan])
 
 
 def test_the_error_without_experts_is_read_where_it_is_kept(tmp_path):
@@ -246,6 +296,23 @@ def test_a_measure_without_a_value_is_not_testable_and_not_unrun(tmp_path):
     sentence = {"paragraph": "", "says": "", "why": "", "claims": ["S42.crwd_ps"]}
     row = claims_table([sentence], {("intended", "val"): table}, {}, stores["all keep stocks"]).iloc[0]
     assert row["intended"] == "" and row["intended: verdict"] == "not testable"
+
+
+def test_what_no_rule_can_judge_has_no_verdict_in_any_preset(tmp_path):
+    """And what a later stage decides is not run here, in the ledger's word."""
+    sources = Sources(MarketPaths("us100", tmp_path), ROOT / "paper")
+    norm = {"S44.crwd.err_liq": Finding(2.34, n_seeds=1, tier="cpu")}
+    ours = {("intended", "val"): norm, ("literal", "val"): norm}
+    sentence = {"paragraph": "", "says": "", "why": "", "claims": ["S44.crwd.err_liq", "S44.alpha_opt_svb"]}
+    table = claims_table([sentence], ours, {}, sources).set_index("claim")
+    assert table.loc["S44.crwd.err_liq", ["intended: verdict", "literal: verdict"]].eq("not testable").all()
+    later = table.loc["S44.alpha_opt_svb"]
+    assert later["intended: verdict"] == "not run" and later["in our runs"] == "decided by stage ablations"
+
+
+def test_a_check_that_holds_in_part_says_for_which():
+    assert _told(Finding(False, "holds", part=0.75)) == "fails, holds for 75% of its parts"
+    assert _told(Finding(False, "holds", part=0.5, n_seeds=2)) == "holds in 1 of 2"
 
 
 def test_the_best_weight_waits_for_the_runs_that_fix_it(tmp_path):

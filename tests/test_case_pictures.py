@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from anomaly_routing.architecture import after_the_network, dependencies, draw_architecture, parts_that_run
-from anomaly_routing.case_claims import tracks
-from anomaly_routing.case_figures import Axis, band, draw_timeline, present
+from anomaly_routing.case_claims import Mark, tracks
+from anomaly_routing.case_figures import Axis, band, draw_figure3, draw_timeline, own_cuts, present
 from anomaly_routing.case_measures import Track
 from anomaly_routing.case_panels import claim_panel, draw_page
 from anomaly_routing.case_signatures import (
@@ -29,15 +29,19 @@ from anomaly_routing.case_signatures import (
     window_correlations,
 )
 from anomaly_routing.case_study import case_study
+from anomaly_routing.case_truth import default_cases
+from anomaly_routing.figure1 import _score_and_weights
 from anomaly_routing.model import build_model
 from anomaly_routing.model.dynamic_graph import pairs
 from anomaly_routing.model.network import FIELDS
 from anomaly_routing.network_map import (
     animate,
+    draw_map,
     focus_mass,
     graph_table,
     layout,
     outside_mass,
+    sector_labels,
     strongest_edges,
     usual_changes,
 )
@@ -244,6 +248,28 @@ def test_every_stock_has_its_own_place():
     np.testing.assert_array_equal(place, layout(sector, sector == "A"))
 
 
+@pytest.mark.parametrize("name", ["simulated", "us100"])
+def test_no_name_on_the_map_covers_a_dot_or_a_name(name):
+    """As drawn: boxes of the texts against the places of the dots and against each other."""
+    market = market_of(name)
+    focus = market.tensors.is_bank.astype(bool)
+    place = layout(market.sector, focus)
+    wanted = ["SIVB", "SBNY", "FRC"] if name == "us100" else list(np.array(market.tensors.tickers)[focus][:2])
+    named = {ticker: market.tensors.tickers.index(ticker) for ticker in wanted}
+    fig, ax = plt.subplots(figsize=(2.6, 2.3))
+    n = len(focus)
+    draw_map(
+        ax, np.zeros((n, n)), np.full(n, 0.5), focus, place, 1.0, sector_labels(market.sector, focus, place), named
+    )
+    fig.canvas.draw()
+    boxes = [t.get_window_extent() for t in ax.texts]
+    dots = ax.transData.transform(place)
+    assert len(boxes) == len(wanted) + len(set(market.sector[~focus]))
+    assert not any(box.contains(*dot) for box in boxes for dot in dots)
+    assert not any(one.overlaps(two) for one, two in itertools.combinations(boxes, 2))
+    plt.close(fig)
+
+
 def test_the_film_has_a_frame_a_session_and_is_small(simulated, tmp_path):
     plt.rcdefaults()
     event = simulated.events[simulated.events.split == "test"].iloc[3]
@@ -291,6 +317,51 @@ def test_a_mean_of_seeds_is_drawn_of_enough_of_them():
         return [height for width, height in found if width > 1]
 
     assert drawn(1) == [0.0] and drawn(2) == [] and drawn(3) == [1.0]
+
+
+# --- levels, marks, chance -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["simulated", "us100"])
+def test_every_level_is_read_off_figure_3(name):
+    """The strip's digits are the stored levels of every run; the bars are cuts that give these levels."""
+    market = market_of(name)
+    (case, *_) = default_cases(market)
+    study = case_study(market, case["date"], case["tickers"], span=case["span"], presets=())
+    found = tracks(study, study.sessions[:5])
+    cuts = own_cuts(market)
+    mark = Mark(*case["span"], 0.77)
+    fig = draw_figure3(study, found, "middle", {case["tickers"][0]: [mark]})
+    fig.canvas.draw()
+    a, strip, b = fig.axes[:3]
+    digits = {(round(t.get_position()[1] - 0.45), int(t.get_position()[0])): int(t.get_text()) for t in strip.texts}
+    bars = [line for line in a.lines if line.get_marker() == "_"]
+    assert len(bars) == len(found) == len(cuts)
+    for k, run in enumerate(found):
+        stored = next(r.run.daily for r in market.runs.itertuples() if (r.preset, r.seed) == run)
+        level = stored["level@val"].reindex(study.sessions)
+        assert [digits.get((k, at), 0) for at in range(len(level))] == level.astype(int).tolist()
+        np.testing.assert_allclose(bars[k].get_ydata(), cuts[run])
+        counted = [sum(cut <= v + 1e-6 for cut in cuts[run]) for v in stored["mpi@val"]]  # as many bytes as stored
+        assert np.mean(np.array(counted) == stored["level@val"]) > 0.999
+        assert a.transData.transform((3, 0))[0] == pytest.approx(strip.transData.transform((3.5, 0))[0], abs=0.5)
+    assert all(line.get_ydata()[0] != cuts["intended", 0].mean() for line in a.lines)
+    filled = [line for line in b.lines if line.get_markerfacecolor() != "none" and line.get_marker() == "o"]
+    assert [line.get_ydata()[0] for line in filled] == [0.77]
+    dashed = [line.get_ydata()[0] for line in b.lines if line.get_linestyle() == "--"]
+    assert dashed == [pytest.approx(market.first_run("intended").info["theta_s_tail"])]
+    plt.close(fig)
+
+
+def test_figure_1_shows_what_the_paper_prints_and_what_even_weights_give():
+    days = pd.bdate_range("2023-03-06", periods=4)
+    daily = pd.DataFrame({"S": [0.4, 0.4, 0.7, 0.4]} | {f"w{k}": 0.1 * k for k in range(1, 5)}, index=days)
+    found = {("intended", 0): Track(daily, daily, days[2], days[:2])}
+    fig, (left, right) = plt.subplots(1, 2)
+    _score_and_weights(left, right, found, {"the paper": [0.39, np.nan, 0.13, np.nan]})
+    widths = [round(float(bar.get_width()), 3) for bar in right.patches]
+    assert widths[:4] == [0.1, 0.2, 0.3, 0.4] and widths[-1] == 0.48  # the last one: not printed
+    assert [line.get_xdata()[0] for line in right.lines] == [0.25, 0.5, 0.75]
+    assert left.lines[0].get_xdata()[0] == pytest.approx(0.4) and left.patches[0].get_width() == 0.7
+    plt.close(fig)
 
 
 def test_news_after_the_close_stand_between_the_sessions():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,12 +14,13 @@ from anomaly_routing.case_claims import claims_table, finding, measured, tracks
 from anomaly_routing.case_market import DEFAULT_PRESET, CaseError, baseline_sessions, daily_table, load_case_market
 from anomaly_routing.case_measures import CRISIS, NOTHING, SVB, Track
 from anomaly_routing.case_network import sector_mass
+from anomaly_routing.case_panels import draw_page
 from anomaly_routing.case_signatures import liquidity_of_banks
 from anomaly_routing.case_study import case_study, days_of
 from anomaly_routing.case_tables import svb_table
 from anomaly_routing.case_truth import default_cases, focus_of, truth
 from anomaly_routing.claims import load_claims
-from anomaly_routing.first_alarms import alarmed_methods, first_alarms
+from anomaly_routing.first_alarms import alarmed_methods, distinct_methods, first_alarms
 from anomaly_routing.ledger.registry import decider_of, deciders, without_decider
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import Finding, Verdict, judge
@@ -244,6 +246,14 @@ def test_no_preset_prints_the_numbers_of_another(monkeypatch):
         ({"after": -1}, "neither can be negative"),
         ({"span": ["2022-03-01", "2022-03-31"]}, "does not hold the date"),
         ({"span": ["1999-01-01", "2022-03-31"]}, "over the edge"),
+        ({"before": 2.5}, "before counts sessions, so it is a whole number such as 20, not 2.5"),
+        ({"before": "a"}, "before counts sessions, .* not 'a'"),
+        ({"after": True}, "after counts sessions, .* not True"),
+        ({"tickers": None}, "None names no stock: give a list such as"),
+        ({"tickers": 7}, "7 names no stock"),
+        ({"tickers": [7]}, "'7' is not among the 32 stocks"),
+        ({"span": ["2022-02-01"]}, "a span is a first and a last date, .* not "),
+        ({"span": "2022-02-01"}, "a span is a first and a last date"),
         ({"market": "nowhere"}, "no prepared market 'nowhere': there is "),
     ],
 )
@@ -251,6 +261,24 @@ def test_what_cannot_be_studied_is_refused_and_says_what_can(simulated, change, 
     wanted = {"market": simulated, "date": "2022-02-08", "tickers": ["FIN01"], "root": ROOT} | change
     with pytest.raises(CaseError, match=message):
         case_study(wanted.pop("market"), wanted.pop("date"), wanted.pop("tickers"), **wanted)
+
+
+def test_a_page_says_when_a_stock_last_traded(svb):
+    study = case_study(svb.market, "2023-03-13", ["SIVB", "FRC"], before=3, after=1)
+    assert study.gone == {"SIVB": pd.Timestamp("2023-03-09")}
+    fig = draw_page(study, tracks(study, study.sessions[:2]), "made up")
+    names = [text.get_text() for text in fig.axes[1].get_legend().get_texts()]
+    plt.close(fig)
+    assert names == ["SIVB last traded 2023-03-09", "FRC"]
+
+
+def test_methods_that_alarm_alike_count_once():
+    days = pd.bdate_range("2023-01-02", periods=4)
+    one, two, none = [True, False, False, True], [False, True, False, False], [False] * 4
+    table = pd.DataFrame({("a", 0): one, ("a", 1): two, ("b", 0): one, ("c", 0): one, ("d", 0): none}, index=days)
+    table.columns.names = ["method", "seed"]
+    assert distinct_methods(table) == 3  # b and c are one; a has a second seed
+    assert distinct_methods(table.astype(object).where(table, None)) == 3  # no verdict is no alarm
 
 
 def test_a_baseline_outside_the_span_is_refused(planted):

@@ -20,7 +20,7 @@ from anomaly_routing.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
 LANES = {"1 encoder": ("encoder", BLUE), "2 dynamic graph": ("graph", GREEN), "3 experts": ("experts", PURPLE),
          "4 scoring": ("decoders", ORANGE)}  # fmt: skip
 AFTER = {"score": "equation 15, 53", "mpi": "equation 16, 54", "level": "quantiles"}  # without parameters or gradient
-HEIGHT, ROW = 1.3, 1.65  # of a box; from one row to the next
+HEIGHT, ROW = 1.5, 1.85  # of a box; from one row to the next
 
 
 def parts_that_run(net: Network, batch: Sequence[torch.Tensor]) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def after_the_network(
 
 
 def draw_architecture(
-    net: Network, batch: Sequence[torch.Tensor], size: tuple[float, float] = (5.0, 15.0)
+    net: Network, batch: Sequence[torch.Tensor], size: tuple[float, float] = (5.4, 15.6)
 ) -> tuple[plt.Figure, dict[str, tuple[int, ...]]]:
     """Figure 2, four lanes from top to bottom, and the shapes that it shows, by field.
 
@@ -126,30 +126,31 @@ def draw_architecture(
               "active": (batch[1], "who trades")}  # fmt: skip
     for k, (name, (tensor, note)) in enumerate(inputs.items()):
         _box(ax, (0.13 + 0.247 * k, 0.0), [name, " x ".join(map(str, tensor.shape)), note], INK, 0.23)
-    y = -0.75
+    y = -0.87
     for lane, (module, colour) in LANES.items():
         own = parts[parts.module == module]
         fields = [f for f, (m, _, _) in FIELDS.items() if m == lane] + (list(AFTER) if lane == list(LANES)[-1] else [])
-        top, y = y, y - 1.15
+        top, y = y, y - 1.3
         boxes = _boxes(_rows(fields, needs), y)
         arrows = {(s, f) for f in fields for s in needs[f] & set(fields) if boxes[s][1] - boxes[f][1] < 1.1 * ROW}
         for f, place in boxes.items():
             note = AFTER[f] if f in AFTER else f"equation {FIELDS[f][1]}"
             lines = [f, " x ".join(map(str, shapes[f])), note]
             elsewhere = [s for s in sorted(needs[f]) if (s, f) not in arrows]
-            _box(ax, place, lines + ([f"from {', '.join(elsewhere)}"] if elsewhere else []), colour, 0.31)
+            below = f"from {', '.join(elsewhere)}" if elsewhere else "" if needs[f] else "detached"
+            _box(ax, place, lines + ([below] if below else []), colour, 0.31)
         for source, target in sorted(arrows):
             _arrow(ax, boxes[source], boxes[target])
         y = min(at for _, at in boxes.values()) - HEIGHT / 2 - 0.12
         text = _listing(own)
-        ax.text(0.03, y, text, fontsize=6.8, va="top", color=INK, linespacing=1.2)
-        bottom = y - 0.12 - 0.24 * (text.count("\n") + 1)
+        ax.text(0.03, y, text, fontsize=7.5, va="top", color=INK, linespacing=1.2)
+        bottom = y - 0.12 - 0.29 * (text.count("\n") + 1)
         ax.add_patch(FancyBboxPatch((0.012, bottom), 0.976, top - bottom, boxstyle="round,pad=0,rounding_size=0.012",
                                     fc=colour, ec=colour, alpha=0.1, lw=0.8, zorder=0, mutation_aspect=14))  # fmt: skip
         title = f"Module {lane}: {int(own.parameters.sum()):,} parameters"
         ax.text(0.03, top - 0.1, title, fontsize=9.5, weight="bold", va="top", color=colour)
         y = bottom - 0.12
-    ax.set(xlim=(0, 1), ylim=(y, 0.72))
+    ax.set(xlim=(0, 1), ylim=(y, 0.8))
     return fig, shapes
 
 
@@ -181,9 +182,9 @@ def _box(ax: plt.Axes, at: tuple[float, float], lines: list[str], colour: str, w
     """A rounded box with a name, a shape and notes."""
     ax.add_patch(FancyBboxPatch((at[0] - width / 2, at[1] - HEIGHT / 2), width, HEIGHT, fc="white", ec=colour, lw=1.1,
                                 boxstyle="round,pad=0,rounding_size=0.012", zorder=3, mutation_aspect=14))  # fmt: skip
-    looks = ((8.2, "bold", INK), (7.2, "normal", INK), (6.2, "normal", GREY), (5.8, "normal", INK))
+    looks = ((8.8, "bold", INK), (7.8, "normal", INK), (7.5, "normal", GREY), (7.5, "normal", INK))
     for k, (line, (size, weight, colour)) in enumerate(zip(lines, looks, strict=False)):
-        y = at[1] + (0.5 * (len(lines) - 1) - k) * 0.25
+        y = at[1] + (0.5 * (len(lines) - 1) - k) * 0.31
         ax.text(at[0], y, line, fontsize=size, weight=weight, color=colour, ha="center", va="center", zorder=4)
 
 
@@ -198,7 +199,7 @@ def _arrow(ax: plt.Axes, start: tuple[float, float], end: tuple[float, float]) -
                                  shrinkA=0, shrinkB=1))  # fmt: skip
 
 
-def _listing(own: pd.DataFrame, width: int = 88) -> str:
+def _listing(own: pd.DataFrame, width: int = 78) -> str:
     """The parts of a lane as wrapped text, `lstm 162,816`; parts of one block are added up."""
     sizes = (
         own.assign(block=own.part.str.split(".").str[0]).groupby("block", sort=False).parameters.agg(["sum", "size"])

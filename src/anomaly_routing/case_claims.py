@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from anomaly_routing.case_market import daily_table
-from anomaly_routing.case_measures import DEFAULT_PRESET, OF_STOCKS, PHASES, Track
+from anomaly_routing.case_measures import CRISIS, DEFAULT_PRESET, OF_STOCKS, PHASES, Track
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.case_words import reasons
 from anomaly_routing.claims import Claim
@@ -22,7 +22,7 @@ from anomaly_routing.ledger.build import decide, shown
 from anomaly_routing.ledger.intervals import over_seeds
 from anomaly_routing.ledger.registry import Decider, decider_of, deciders
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import NOT_TESTABLE, Finding, judge, middle
+from anomaly_routing.ledger.verdict import NOT_RUN, NOT_TESTABLE, Finding, judge, middle
 from anomaly_routing.model.config import PRESETS
 
 STAGE = "case_studies"
@@ -65,8 +65,8 @@ def finding(claim: Claim, values: Sequence[Any], **how: Any) -> Finding | None:
     if not known:
         return None
     how |= {"n_seeds": len(known), "protocol": "paper"}
-    if isinstance(known[0], bool):
-        return Finding(all(known), "holds", part=float(np.mean(known)), **how)
+    if isinstance(known[0], bool | np.bool_):  # a comparison of arrays gives the second, which no rule takes
+        return Finding(bool(all(known)), "holds", part=float(np.mean(known)), **how)
     if isinstance(known[0], tuple):
         return Finding([float(v) for v in middle(claim.kind)(np.array(known), axis=0)], **how)
     note = f"by seed: {' '.join(f'{v:.3g}' for v in known)}" if len(known) > 1 else ""
@@ -123,15 +123,17 @@ def claims_table(
             row = {"paragraph": sentence["paragraph"], "the paper says": sentence["says"], "claim": name}
             row |= {"quantity": claim.quantity, "paper": shown(claim.value), "unit": claim.unit}
             row["trained"] = not claim.checkable_without_training
-            for preset in PRESETS:
+            for preset in sorted(PRESETS, key=DEFAULT_PRESET.__ne__):
                 own, verdict = ours.get((preset, "val"), {}).get(name), INTENDED_ONLY
                 if preset == DEFAULT_PRESET:
                     own, verdict = _of_the_ledger(claim, decider, own or given.get(name), sources)
                 elif own or name in ours.get((DEFAULT_PRESET, "val"), {}):
-                    verdict = _judged(claim, own, sources)
+                    measured_here = decider.stage == STAGE  # else the ledger's rule holds for every preset
+                    verdict = _judged(claim, own, sources) if measured_here else row[f"{DEFAULT_PRESET}: verdict"]
                 matched = ours.get((preset, "tail"), {}).get(name)
                 if preset == DEFAULT_PRESET:
-                    row[OURS] = _in_our_runs(name, own)
+                    later = "" if decider.stage in UPSTREAM else f"decided by stage {decider.stage}"
+                    row[OURS] = later or _in_our_runs(name, own)
                 row |= {
                     preset: _told(own),
                     f"{preset}: by seed": own.note.removeprefix("by seed: ") if own and "by seed" in own.note else "",
@@ -154,7 +156,7 @@ def _in_our_runs(name: str, own: Finding | None) -> str:
 def _of_the_ledger(claim: Claim, decider: Decider, own: Finding | None, sources: Sources) -> tuple[Finding | None, str]:
     """Value and verdict of a claim as the ledger has them. own : what this stage found."""
     if decider.stage not in UPSTREAM:
-        return own, f"left to stage {decider.stage}"
+        return own, NOT_RUN
     if decider.stage == STAGE:
         return own, _judged(claim, own, sources)
     decision, verdict, _ = decide(claim, decider, sources)
@@ -163,7 +165,7 @@ def _of_the_ledger(claim: Claim, decider: Decider, own: Finding | None, sources:
 
 def _judged(claim: Claim, own: Finding | None, sources: Sources) -> str:
     if own is None:
-        return "not run"
+        return NOT_RUN
     return NOT_TESTABLE if own.value is None else str(judge(claim, own, sources.rules))
 
 
@@ -181,11 +183,13 @@ def reading(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _told(own: Finding | None) -> str:
-    """A finding's value as text; of a check, in how many seeds it holds."""
+    """A finding's value as text; of a check, in how many seeds, or for what part, it holds."""
     if own is None or own.value is None:
         return ""
     if own.by == "holds" and own.n_seeds and own.part is not None:
         return f"holds in {round(own.part * own.n_seeds)} of {own.n_seeds}"
+    if own.by == "holds" and own.part and own.part < 1:
+        return f"{shown(own.value)}, holds for {own.part:.0%} of its parts"
     return shown(own.value)
 
 
@@ -207,14 +211,15 @@ def figure3_marks(value: dict[str, Any], baseline: list[str]) -> dict[str, list[
     value : claim -> number. The banks' baseline is implied by their peak and its rise, that of contagion by its level
     and its rise; the banks' peak has no date in the paper and stands on 13 March, the first session after both
     closures. The second phase has one session, for which the text prints two weights (A31): the second one is no part
-    of the path.
+    of the path. Under a ticker: the highest score of that bank, without a date in the paper.
     """
     whole, day, week, peak = tuple(baseline), ("2023-03-10",) * 2, ("2023-03-17",) * 2, ("2023-03-13",) * 2
 
     def before(level: str, rise: str) -> Mark:
         return Mark(*whole, value[level] / (1 + value[rise] / 100), implied=True)
 
-    return {
+    highest = {t: [Mark(*CRISIS, value[f"F3.score.{t.lower()}"])] for t in ("SIVB", "FRC", "SBNY")}
+    return highest | {
         "a": [Mark(*whole, value["F3.mpi.baseline"]), Mark(*day, value["F3.mpi.event_day"])],
         "focus": [before("F3.bank.peak", "F3.bank.rel"), Mark(*peak, value["F3.bank.peak"])],
         "others": [before("F3.nonbank.peak", "F3.nonbank.rel"), Mark(*peak, value["F3.nonbank.peak"])],
@@ -230,3 +235,11 @@ def figure3_marks(value: dict[str, Any], baseline: list[str]) -> dict[str, list[
         "w3": [before("F3.sc.level", "F3.sc.rel"), Mark("2023-03-10", "2023-03-17", value["F3.sc.level"])],
         "w4": [Mark(*week, value["F3.mom.level"])],
     }
+
+
+def printed_weights(value: dict[str, Any]) -> dict[str, list[float]]:
+    """The paper's routing weights in the order of the experts, NaN where it prints none: two on the event's day, all
+    four on 17 March alone (A30). value : claim -> number."""
+    days = {"10 Mar": ("F3.ps.mar10", "", "F3.sc.level", ""),
+            "17 Mar": ("F3.ps.mar17", "F3.liq.level", "F3.sc.level", "F3.mom.level")}  # fmt: skip
+    return {f"the paper, {day}": [value.get(name, np.nan) for name in own] for day, own in days.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import Image
+from matplotlib.colors import ListedColormap
 
-from anomaly_routing.case_market import EXPERTS
+from anomaly_routing.case_market import EXPERTS, CaseMarket
 from anomaly_routing.case_measures import Track
 from anomaly_routing.case_study import CaseStudy
 from anomaly_routing.files import replacing
-from anomaly_routing.model.pressure_index import SCORE_QUANTILE, alert_cuts
+from anomaly_routing.model.pressure_index import LEVELS, SCORE_QUANTILE, alert_cuts
 from anomaly_routing.plots import BLUE, CHANCE, GREEN, GREY, GROUP_COLOURS, INK, ORANGE, PURPLE, RED, SKY, in_palette
 
 DPI = 90  # of a picture in the notebook
 MAP_DPI = 200  # of what is raster within a vector picture
+PLACES = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is finer than any printer: a third fewer bytes
 PAPER = "#000000"  # here: red is the colour of an expert
 ENOUGH = 3  # seeds of which a mean is drawn; fewer are drawn one by one
 WIDTH = 5.4  # inches: full width of a column in print, 70% of it on a phone
@@ -46,8 +49,10 @@ def present(fig: plt.Figure, base: Path | None = None, vector: bool = False) -> 
         if base is not None and not vector:
             base.with_suffix(".svg").unlink(missing_ok=True)  # of an earlier run
         elif base is not None:
+            drawing = io.StringIO()
+            fig.savefig(drawing, format="svg", dpi=MAP_DPI, metadata={"Date": None}, bbox_inches="tight")
             with replacing(base.with_suffix(".svg")) as partial:
-                fig.savefig(partial, format="svg", dpi=MAP_DPI, metadata={"Date": None}, bbox_inches="tight")
+                partial.write_text(PLACES.sub(r"\1", drawing.getvalue()), encoding="utf-8")
     small = in_palette(buffer.getvalue())
     if base is not None:
         with replacing(base.with_suffix(".png")) as partial:
@@ -99,19 +104,44 @@ def event_line(ax: plt.Axes, axis: Axis, day: pd.Timestamp, text: str | None = N
                     textcoords="offset points", va="top", color=INK)  # fmt: skip
 
 
-def level_lines(ax: plt.Axes, study: CaseStudy, named: bool = True, preset: str = "intended") -> None:
-    """The alert cuts of the pressure index (validation quantiles, mean over seeds); the first and last named."""
-    tensors = study.market.tensors
-    cuts = []
-    for row in study.market.runs[study.market.runs["preset"] == preset].itertuples():
+def own_cuts(market: CaseMarket) -> dict[tuple[str, int], np.ndarray]:
+    """(preset, seed) -> the four alert cuts of that run's own pressure index, quantiles of the validation sessions."""
+    val, sessions = market.tensors.val, market.tensors.sessions
+    found = {}
+    for row in market.runs.itertuples():
         mpi = row.run.daily["mpi@val"]
-        cuts.append(alert_cuts(mpi.to_numpy(), tensors.val[tensors.sessions.get_indexer(mpi.index)]))
-    for name, cut in zip(("L1", "", "", "L4"), np.mean(cuts, axis=0), strict=True):
-        ax.axhline(cut, color=CHANCE, lw=0.7, ls="--", zorder=0)
-        if not named:
-            continue
-        ax.annotate(name, (1.0, cut), xycoords=("axes fraction", "data"), xytext=(3, 0), fontsize=7,
-                    textcoords="offset points", va="center", color=GREY, annotation_clip=False)  # fmt: skip
+        found[row.preset, int(row.seed)] = alert_cuts(mpi.to_numpy(), val[sessions.get_indexer(mpi.index)])
+    return found
+
+
+def cut_bars(ax: plt.Axes, market: CaseMarket, runs: Iterable[tuple[str, int]], named: bool = True) -> None:
+    """Right of the axis, a bar for each run from its L1 to its L4, with a tick at every cut: no two runs share them."""
+    cuts = own_cuts(market)
+    for k, run in enumerate(runs):
+        look = {"transform": ax.get_yaxis_transform(), "color": COLOURS[run[0]], "clip_on": False}
+        x = 1.015 + (0.026 if named else 0.05) * k
+        ax.plot([x, x], cuts[run][[0, -1]], lw=1.2, **look)
+        ax.plot([x] * len(LEVELS), cuts[run], "_", ms=5, mew=1.1, **look)
+        if named:
+            ax.annotate(str(run[1]), (x, cuts[run][-1]), xycoords=("axes fraction", "data"), xytext=(0, 3), ha="center",
+                        textcoords="offset points", fontsize=7.5, color=INK, annotation_clip=False)  # fmt: skip
+    if named:
+        ax.annotate("L1-L4", (1.0, 1.0), xycoords="axes fraction", fontsize=7.5, va="bottom", color=INK)
+
+
+def level_strip(ax: plt.Axes, axis: Axis, found: Mapping[tuple[str, int], Track]) -> None:
+    """A row a run, a cell a session: its alert level as a shade and, above L0, as a digit."""
+    levels = np.array([t.daily["level"].reindex(axis.sessions, fill_value=-1) for t in found.values()])
+    shades = ListedColormap(plt.get_cmap("Greys")(np.linspace(0.0, 0.85, len(LEVELS) + 1)))
+    ax.pcolormesh(np.ma.masked_less(levels, 0), cmap=shades, vmin=0, vmax=len(LEVELS), ec=CHANCE, lw=0.3,
+                  rasterized=True)  # fmt: skip
+    for row, at in zip(*np.nonzero(levels > 0), strict=True):
+        ax.text(at + 0.5, row + 0.45, f"{levels[row, at]:.0f}", fontsize=7.5, ha="center", va="center",
+                color=INK if levels[row, at] < 3 else "white")  # fmt: skip
+    ax.set_yticks(np.arange(len(levels)) + 0.5, [f"{p[:3]}. {s}" for p, s in found], fontsize=7.5)
+    ax.tick_params(axis="both", length=0, labelbottom=False)
+    ax.set(xlim=(-0.2, len(axis.sessions) + 0.2), ylim=(len(levels), 0), xticks=[])
+    ax.set_title("alert level of each run by its own cuts: 1 to 4, blank 0", fontsize=8.5)
 
 
 def draw_figure3(
@@ -124,17 +154,20 @@ def draw_figure3(
     """Figure 3 redone: (a) pressure index, (b) focus group and the rest, (c) the four routing weights.
 
     marks : panel (`a`, `focus`, `others`, `w1` .. `w4`) -> the paper's numbers (`case_claims.Mark`); none elsewhere.
-    Filled: printed; hollow: implied by two printed numbers; a line joins those of one path.
+    Filled: printed; hollow: implied by two printed numbers; a line joins those of one path. Under a ticker, the paper's
+    highest score of that stock, which has no date: right of the axis, in the stock's own symbol, filled.
     """
-    axis, marks = Axis(study.sessions), marks or {}
-    fig = plt.figure(figsize=(WIDTH, 9.0))
-    grid = fig.add_gridspec(4, 2, height_ratios=(1.25, 1.35, 1, 1))
-    a, b = fig.add_subplot(grid[0, :]), fig.add_subplot(grid[1, :])
-    weights = [fig.add_subplot(grid[2 + k // 2, k % 2]) for k in range(4)]
+    axis, marks = Axis(study.sessions), dict(marks or {})
+    strip = 0.16 * len(found)  # inches: its digits need that much
+    fig = plt.figure(figsize=(WIDTH, 9.3 + strip))
+    grid = fig.add_gridspec(5, 2, height_ratios=(2.4, strip, 2.7, 1.7, 1.7))
+    a, levels, b = (fig.add_subplot(grid[k, :]) for k in range(3))
+    weights = [fig.add_subplot(grid[3 + k // 2, k % 2]) for k in range(4)]
     presets = by_preset(found)
     for preset, tracks in presets.items():
         band(a, axis, tracks, "MPI", COLOURS[preset], preset)
-    level_lines(a, study)
+    cut_bars(a, study.market, found)
+    level_strip(levels, axis, found)
     a.set(ylabel="Market Pressure Index", title="(a) early warning")
     colours = {"focus": PURPLE, "others": GREEN}
     for column, text in (("focus", focus_name), ("others", "all others")):
@@ -144,7 +177,13 @@ def draw_figure3(
         score = study.stocks.query("preset == 'intended' and ticker == @ticker").set_index("session")["score"]
         b.plot(np.arange(len(axis.sessions)), score.reindex(axis.sessions), STOCK_MARKS[k % 6], ms=3.2, mew=0.7,
                mfc="none", color=STOCK_COLOURS[k % 6], label=ticker if k < 6 else None)  # fmt: skip
-    b.set(ylabel="score s (0 to 1)", title="(b) localisation", ylim=(0, 1.3))
+        for mark in marks.pop(ticker, []):
+            b.plot(1.02 + 0.025 * k, mark.value, STOCK_MARKS[k % 6], ms=5, color=STOCK_COLOURS[k % 6], mec=PAPER,
+                   mew=0.8, transform=b.get_yaxis_transform(), clip_on=False)  # fmt: skip
+            b.annotate("paper", (1.0, 1.02), xycoords=("axes fraction", "data"), fontsize=7.5, color=PAPER)
+    theta = next((t.theta_tail for t in presets["intended"] if t.study), np.nan)
+    b.axhline(theta, color=CHANCE, lw=0.8, ls="--", zorder=0, label=f"{1 - SCORE_QUANTILE:.0%} cut of s")
+    b.set(ylabel="score s (0 to 1)", title="(b) localisation", ylim=(0, 1.5))
     for k, ax in enumerate(weights):
         for preset, tracks in presets.items():
             band(ax, axis, tracks, f"w{k + 1}", COLOURS[preset])
@@ -165,7 +204,7 @@ def draw_figure3(
         ax.set_xlabel("session", fontsize=8.5)
     a.set_ylim(top=a.get_ylim()[1] + 0.3 * np.diff(a.get_ylim())[0])
     a.legend(loc="upper left", fontsize=8, ncols=2)
-    b.legend(loc="upper left", fontsize=7.5, ncols=2)
+    b.legend(loc="upper left", fontsize=7.5, ncols=3, columnspacing=1.0)
     return fig
 
 
@@ -183,10 +222,13 @@ def _paper_marks(ax: plt.Axes, axis: Axis, marks: Sequence[Any], colour: str) ->
                 mec=colour if mark.implied else "white", mew=0.9, zorder=5)  # fmt: skip
 
 
-def draw_components(study: CaseStudy, found: dict[tuple[str, int], Track], event: str = "") -> plt.Figure:
+def draw_components(
+    study: CaseStudy, found: dict[tuple[str, int], Track], event: str = "", marks: Sequence[Any] = ()
+) -> plt.Figure:
     """The pressure index and its five components, one small panel each.
 
-    Dashed: what chance gives of breadth (the share above a 95% quantile), the alert cuts of the index.
+    Dashed: what chance gives of breadth (the share above a 95% quantile). marks : the paper's numbers for the index, as
+    in Figure 3; right of it each run's own alert cuts.
     """
     axis = Axis(study.sessions)
     fig, axes = plt.subplots(3, 2, figsize=(WIDTH, 5.6), sharex=True)
@@ -196,13 +238,17 @@ def draw_components(study: CaseStudy, found: dict[tuple[str, int], Track], event
         ax.set(ylim=(-0.03, 1.03), title=text)
         event_line(ax, axis, study.date, event if column == "c1" else None)
         axis.label(ax, max(1, len(axis.sessions) // 4))
-    axes[0, 0].axhline(1 - SCORE_QUANTILE, color=CHANCE, lw=0.8, ls="--", zorder=0)
+    chance = 1 - SCORE_QUANTILE
+    axes[0, 0].axhline(chance, color=CHANCE, lw=0.8, ls="--", zorder=0, label=f"by chance, {chance:.0%}")
     for ax in axes[:, 0]:
         ax.set_ylabel("0 to 1", fontsize=8.5)
     for ax in axes[-1]:
         ax.set_xlabel("session", fontsize=8.5)
-    level_lines(axes.flat[-1], study, named=False)
-    axes.flat[0].legend(fontsize=7.5, loc="center left")
+    cut_bars(axes.flat[-1], study.market, found, named=False)
+    _paper_marks(axes.flat[-1], axis, marks, PAPER)
+    if marks:
+        axes.flat[0].plot([], [], "D-", color=PAPER, ms=4.5, lw=0.8, label="the paper")
+    axes.flat[0].legend(fontsize=7.5, loc="upper left")
     return fig
 
 
@@ -259,9 +305,9 @@ def draw_fusion(
     fig, axes = plt.subplots(2, 2, figsize=(WIDTH, 4.6), sharey="row", width_ratios=(1.5, 1))
     for row, (column, limits) in enumerate((("alpha", (0.15, 0.85)), ("psi", (0, 1)))):
         for preset, tracks in by_preset(found).items():
-            whole = pd.DataFrame({k: t.whole[column] for k, t in enumerate(tracks)}).dropna()
-            for k in whole:
-                axes[row, 0].plot(whole.index, whole[k], color=COLOURS[preset], lw=0.5, alpha=0.8, rasterized=True)
+            for track in tracks:  # each as far back as its own run goes
+                whole = track.whole[column].dropna()
+                axes[row, 0].plot(whole.index, whole, color=COLOURS[preset], lw=0.5, alpha=0.8, rasterized=True)
             band(axes[row, 1], axis, tracks, column, COLOURS[preset], preset)
         for value, text in marks.get(column, []):
             for ax in axes[row]:

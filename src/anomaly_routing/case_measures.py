@@ -117,7 +117,7 @@ def _breadth_grows(t: Track) -> bool:
     """Does the share of non-banks above the stock-day cut grow from phase to phase? Stocks are those of rule `tail`."""
     other = ~t.study.market.tensors.is_bank
     shares = [(_crisis_scores(t, *p).loc[:, other] > t.theta_tail).to_numpy().mean() for p in PHASES]
-    return shares[0] < shares[1] < shares[2]
+    return bool(shares[0] < shares[1] < shares[2])
 
 
 SVB: dict[str, Callable[[Track], Any]] = {
@@ -200,6 +200,7 @@ def stocks_above(t: Track) -> pd.Series:
     return (t.daily["c1"] * t.daily["n_active"]).round()
 
 
+GAMESTOP_WEEKS = ("2024-05-06", "2024-05-17")  # whose highest level the ledger judges (`deciders.detection`)
 GAMESTOP: dict[str, Callable[[Track], Any]] = {"S42.gme_n": lambda t: float(stocks_above(t)[t.day])}
 FUSION: dict[str, Callable[[Track], Any]] = {
     "S42.alpha_svb": lambda t: t.at("alpha"),

@@ -126,11 +126,13 @@ def draw_page(
     x = np.arange(len(axis.sessions))
     for k, ticker in enumerate(study.tickers):
         score = study.stocks.query("preset == 'intended' and ticker == @ticker").set_index("session")["score"]
-        axes[1].plot(x, score.reindex(axis.sessions), marker=STOCK_MARKS[k % 6], ms=3, lw=1, label=ticker,
+        last = study.gone.get(ticker)
+        label = ticker if last is None else f"{ticker} last traded {last:%Y-%m-%d}"
+        axes[1].plot(x, score.reindex(axis.sessions), marker=STOCK_MARKS[k % 6], ms=3, lw=1, label=label,
                      color=STOCK_COLOURS[k % 6])  # fmt: skip
     axes[1].axhline(found["intended", study.market.seeds("intended")[0]].theta_tail, color=CHANCE, lw=0.8, ls="--")
     axes[1].set(ylim=(0, 1.04), ylabel="score s")
-    axes[1].legend(fontsize=7, ncols=min(5, len(study.tickers)), loc="lower left")
+    axes[1].legend(fontsize=7, ncols=min(2 if study.gone else 5, len(study.tickers)), loc="lower left")
     if claim:
         draw_panel(axes[2], claim, study.sessions)
     for ax in axes[:-1]:

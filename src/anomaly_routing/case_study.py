@@ -7,7 +7,7 @@ attention, other days) is computed again from the committed checkpoint, the weig
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,13 @@ class CaseStudy:
     def positions(self) -> np.ndarray:
         """Of the sessions, in the tensors."""
         return self.market.tensors.sessions.get_indexer(self.sessions)
+
+    @property
+    def gone(self) -> dict[str, pd.Timestamp]:
+        """Ticker -> last session on which it traded, of those that stop for good before the window ends."""
+        tensors = self.market.tensors
+        last = {t: tensors.sessions[tensors.active[:, tensors.tickers.index(t)]][-1] for t in self.tickers}
+        return {t: day for t, day in last.items() if day < self.sessions[-1]}
 
 
 def case_study(
@@ -141,6 +148,10 @@ def _window(market: CaseMarket, day: pd.Timestamp, before: int, after: int, span
     sessions, scored = market.tensors.sessions, np.flatnonzero(market.tensors.scored)
     at = sessions.get_loc(day)
     if span is not None:
+        if isinstance(span, str) or not isinstance(span, Sequence) or len(span) != 2:
+            raise CaseError(
+                f"a span is a first and a last date, such as ['{day:%Y-%m-%d}', '{day:%Y-%m-%d}'], not {span!r}"
+            )
         first, last = (read_date(edge, day) for edge in span)
         if not first <= day <= last:
             raise CaseError(f"the span {span[0]} to {span[1]} does not hold the date {day:%Y-%m-%d}")
@@ -148,6 +159,9 @@ def _window(market: CaseMarket, day: pd.Timestamp, before: int, after: int, span
         before, after = at - inside[0], inside[-1] - at
         if first < sessions[scored[0]] or last > sessions[scored[-1]]:
             before = at - scored[0] + 1  # over the edge: refused below
+    for name, count in (("before", before), ("after", after)):
+        if isinstance(count, bool) or not isinstance(count, int | np.integer):
+            raise CaseError(f"{name} counts sessions, so it is a whole number such as 20, not {count!r}")
     if before < 0 or after < 0:
         raise CaseError(f"before {before}, after {after}: both count sessions, so neither can be negative")
     room = at - scored[0], scored[-1] - at
@@ -161,8 +175,10 @@ def _window(market: CaseMarket, day: pd.Timestamp, before: int, after: int, span
 
 
 def _tickers(market: CaseMarket, tickers: Sequence[str], positions: np.ndarray) -> list[str]:
-    names = [tickers] if isinstance(tickers, str) else list(dict.fromkeys(tickers))
     tensors = market.tensors
+    if not isinstance(tickers, Iterable):
+        raise CaseError(f"{tickers!r} names no stock: give a list such as {tensors.tickers[:3]}")
+    names = [tickers] if isinstance(tickers, str) else [str(t) for t in dict.fromkeys(map(str, tickers))]
     if not names:
         raise CaseError(f"name at least one ticker of {tensors.market}, such as {', '.join(tensors.tickers[:3])}")
     for ticker in names:

@@ -17,19 +17,24 @@ from anomaly_routing.model.pressure_index import COMPONENTS, WEIGHTS
 from anomaly_routing.runs import RunStore, read_meta, read_run
 
 BREADTH_QUANTILE = 0.95
+NO_COLUMN = (
+    "The error without experts has no column: the sweep keeps no single stocks of that variant, so no command fills it."
+)
 
 
 def crowdstrike_table(study: CaseStudy) -> pd.DataFrame:
     """Per preset and session: score, routing w1..w4, expert errors l1..l4; attention mass on technology.
 
-    `no_moe_error` is that of the variant without experts; empty as long as no stored run of it keeps single stocks.
+    `no_moe_error` is that of the variant without experts, a column of SPEC 14; left out as long as no stored run of it
+    keeps single stocks. The sweep's runs of that variant keep daily series alone, so none does and no command fills it.
     """
     market = study.market
     mass = sector_mass(market, study.output, study.positions, TECHNOLOGY)
     mass = mass.rename(columns=lambda c: c if c == "session" else f"attention_{c}")
     own = study.stocks[study.stocks["ticker"] == study.tickers[0]].drop(columns="E")
     alone = no_moe_error(market, study.tickers[0]).reindex(own["session"]).to_numpy()
-    return own.assign(no_moe_error=alone).merge(mass, on="session")
+    own = own if np.isnan(alone).all() else own.assign(no_moe_error=alone)
+    return own.merge(mass, on="session")
 
 
 def no_moe_error(market: CaseMarket, ticker: str) -> pd.Series:
@@ -64,6 +69,18 @@ def svb_table(study: CaseStudy) -> pd.DataFrame:
     seeds = {preset: min(study.market.seeds(preset)) for preset in study.market.presets}
     kept = study.daily["seed"].to_numpy() == study.daily["preset"].map(seeds).to_numpy()
     return study.daily.assign(stocks_kept=kept)
+
+
+def days_around(found: dict[tuple[str, int], Track], before: int = 7, after: int = 5) -> pd.DataFrame:
+    """The sessions around the event, one a row: pressure index and level of every run. For SVB 1 to 17 March (A34)."""
+    days = next(iter(found.values())).daily.index
+    at = days.get_loc(next(iter(found.values())).day)
+    table = pd.DataFrame({"session": days[max(at - before, 0) : at + after + 1]})
+    for (preset, seed), track in found.items():
+        own = track.daily.loc[table["session"]]
+        table[f"MPI {preset} {seed}"] = own["MPI"].to_numpy()
+        table[f"level {preset} {seed}"] = own["level"].astype(int).to_numpy()
+    return table
 
 
 def breadth_crossings(market: CaseMarket, found: dict[tuple[str, int], Track], back: int = 10) -> dict[str, str]:

@@ -35,14 +35,16 @@ def draw_figure1(
     days: dict[str, pd.Timestamp],
     paths: pd.DataFrame,
     paper: dict[str, float] | None = None,
+    printed: dict[str, list[float]] | None = None,
 ) -> plt.Figure:
     """(a) correlation network on three days, (b) mean signatures, (c) the event day in one number and in four weights.
 
     days : name -> session (inside the study). paths : of `case_signatures.signatures`. paper : claim -> value, to mark.
+    printed : of `case_claims.printed_weights`, the paper's own weights in (c), none elsewhere.
     """
     market, paper = study.market, paper or {}
-    fig = plt.figure(figsize=(WIDTH, 8.8))
-    top, middle, foot = fig.subfigures(3, 1, height_ratios=(2.3, 4.2, 1.6))
+    fig = plt.figure(figsize=(WIDTH, 8.8 + 0.2 * len(printed or {})))
+    top, middle, foot = fig.subfigures(3, 1, height_ratios=(2.3, 4.2, 1.6 + 0.2 * len(printed or {})))
     place, score = layout(market.sector, focus), scores_of(study)
     facts = network_days(study, list(days.values())).set_index("session")
     maps = top.subplots(1, 3)
@@ -60,7 +62,7 @@ def draw_figure1(
         _signature(ax, paths[paths.signature == name], name, paper)
         ax.set_title(f"{'(b) ' if k == 0 else ''}{TITLES[name]}", fontsize=9.5)
         ax.set_xlabel("sessions from the extreme", fontsize=8.5)
-    _score_and_weights(*foot.subplots(1, 2, width_ratios=(1, 2)), study, found)
+    _score_and_weights(*foot.subplots(1, 2, width_ratios=(1, 2)), found, printed or {})
     return fig
 
 
@@ -85,22 +87,35 @@ def _signature(ax: plt.Axes, own: pd.DataFrame, name: str, paper: dict[str, floa
         axes.tick_params(labelsize=7.5)
 
 
-def _score_and_weights(left: plt.Axes, right: plt.Axes, study: CaseStudy, found: dict[tuple[str, int], Track]) -> None:
-    """Left: the mean score of the event day, one bar a run. Right: the mean routing weights of the same day and run."""
-    names = [f"{preset}, seed {seed}" for preset, seed in found]
-    rows = range(len(names))[::-1]
-    left.barh(rows, [t.at("S") for t in found.values()], color=GREY, height=0.6)
-    left.set_yticks(rows, names, fontsize=8)
-    left.set(xlim=(0, 1), ylim=(-0.6, len(names) - 0.4))
+def _score_and_weights(
+    left: plt.Axes, right: plt.Axes, found: dict[tuple[str, int], Track], printed: dict[str, list[float]]
+) -> None:
+    """Left: the mean score of the event day, one bar a run, and as a stroke that of its baseline. Right: the mean
+    routing weights of the same day and run, then the paper's; what it does not print is hatched. Dashed: four equal
+    weights would end here."""
+    weights = {f"{p}, seed {s}": [t.at(f"w{k}") for k in range(1, 5)] for (p, s), t in found.items()} | printed
+    rows = range(len(weights))[::-1]
+    for y, track in zip(rows, found.values(), strict=False):
+        left.barh(y, track.at("S"), color=GREY, height=0.6)
+        left.plot([track.base("S")] * 2, [y - 0.42, y + 0.42], color=PAPER, lw=1.2,
+                  label="baseline" if y == rows[0] else None)  # fmt: skip
+    left.set_yticks(rows, weights, fontsize=8)
+    left.set(xlim=(0, 1), ylim=(-0.6, len(weights) - 0.4))
     left.set_xlabel("mean score (0 to 1)", fontsize=8.5)
     left.set_title("(c) one score", fontsize=9.5)
-    for y, track in zip(rows, found.values(), strict=True):
+    left.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.42))
+    for y, own in zip(rows, weights.values(), strict=True):
         start = 0.0
         for k, colour in enumerate(EXPERT_COLOURS):
-            value = track.at(f"w{k + 1}")
-            right.barh(y, value, left=start, color=colour, height=0.6, label=EXPERTS[k] if y == 0 else None)
-            start += value
-    right.set(xlim=(0, 1), yticks=[], ylim=(-0.6, len(names) - 0.4))
+            right.barh(y, own[k], left=start, color=colour, height=0.6, label=EXPERTS[k] if y == 0 else None)
+            start += np.nan_to_num(own[k])
+        if np.isnan(own).any():
+            right.barh(
+                y, 1 - start, left=start, fc="white", ec=GREY, hatch="////", height=0.6, lw=0, label="not printed"
+            )
+    for even in np.arange(1, len(EXPERTS)) / len(EXPERTS):
+        right.axvline(even, color=PAPER, lw=0.8, ls="--", label="even" if even == 1 / len(EXPERTS) else None)
+    right.set(xlim=(0, 1), yticks=[], ylim=(-0.6, len(weights) - 0.4))
     right.set_xlabel("mean routing weight", fontsize=8.5)
     right.set_title("four weights", fontsize=9.5)
-    right.legend(fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.35, -0.42))
+    right.legend(fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.4, -0.42))

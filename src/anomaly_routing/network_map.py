@@ -23,6 +23,7 @@ from anomaly_routing.plots import GREY, INK, RED
 SHORT = {"Information Technology": "Technology", "Consumer Discretionary": "Discretionary",
          "Consumer Staples": "Staples", "Communication Services": "Communication"}  # fmt: skip
 EDGE_SHARE = 0.015  # of the pairs, on the day with the strongest edges
+LETTER, LINE, DOT = 0.04, 0.065, 0.035  # half a letter, half a line, half a dot, in units of a map of a page's half
 AFTER = 6  # sessions from an event on over which a change of the graph is averaged
 
 
@@ -32,25 +33,51 @@ def layout(sector: np.ndarray, focus: np.ndarray, active: np.ndarray | None = No
     The same stock has the same place every day; nothing is optimised, so nothing is random.
     """
     place = np.zeros((len(sector), 2))
-    place[focus] = 0.42 * _sunflower(int(focus.sum()))
+    place[focus] = 0.40 * _sunflower(int(focus.sum()))
     others = sorted(set(sector[~focus]))
     counts = np.array([((sector == name) & ~focus).sum() for name in others], dtype=float)
     share = np.sqrt(counts) / np.sqrt(counts).sum()
     middle = 2 * np.pi * (np.cumsum(share) - share / 2)
     for angle, name, count in zip(middle, others, counts, strict=True):
-        centre = 0.80 * np.array([np.cos(angle), np.sin(angle)])
+        centre = 0.92 * np.array([np.cos(angle), np.sin(angle)])
         place[(sector == name) & ~focus] = centre + 0.048 * np.sqrt(count) * _sunflower(int(count))
     return place
 
 
 def sector_labels(sector: np.ndarray, focus: np.ndarray, place: np.ndarray) -> dict[str, np.ndarray]:
-    """Where the name of every outer sector stands."""
-    names = sorted(set(sector[~focus]))
-    return {SHORT.get(n, n): 1.19 * _unit(place[(sector == n) & ~focus].mean(0)) for n in names}
+    """Where the name of every outer sector stands: above or below its dots, where it covers the fewest others."""
+    found: dict[str, np.ndarray] = {}
+    for name in sorted(set(sector[~focus])):
+        own, text = place[(sector == name) & ~focus], SHORT.get(name, name)
+        x, up, down = own[:, 0].mean(), own[:, 1].max() + 0.13, own[:, 1].min() - 0.13
+        sides = (up, down) if own[:, 1].mean() > -0.5 else (down, up)  # away from the middle first
+        tries = [np.array([x + side, y]) for side in (0, 0.12, -0.12, 0.24, -0.24) for y in sides]
+        found[text] = _freest(tries, text, place, found)
+    return found
 
 
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector)
+def name_places(place: np.ndarray, named: dict[str, int], labels: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Where the names of single stocks stand: between the middle and the clusters, near the direction of the dot,
+    where they cover the fewest dots, sectors and other names."""
+    found: dict[str, np.ndarray] = {}
+    for name, at in named.items():
+        angle = np.arctan2(place[at][1], place[at][0])
+        turns = sorted(np.linspace(-1.2, 1.2, 13), key=abs)
+        tries = [r * np.array([np.cos(angle + t), np.sin(angle + t)]) for t in turns for r in (0.55, 0.6, 0.65)]
+        found[name] = _freest(tries, name, place, labels | found)
+    return found
+
+
+def _freest(tries: list[np.ndarray], text: str, dots: np.ndarray, taken: dict[str, np.ndarray]) -> np.ndarray:
+    """The first of the places at which a text, boxed by its letters, covers the fewest dots [N, 2] and other texts."""
+
+    def covered(spot: np.ndarray) -> int:
+        half = np.array([LETTER * len(text), LINE])
+        on_dots = (np.abs(dots - spot) < half + DOT).all(1).sum()
+        others = [np.abs(at - spot) < half + np.array([LETTER * len(other), LINE]) for other, at in taken.items()]
+        return int(on_dots + 3 * sum(map(np.all, others)))  # a name on a name is worse than one on a dot
+
+    return min(tries, key=covered)
 
 
 def _sunflower(n: int) -> np.ndarray:
@@ -96,12 +123,14 @@ def draw_map(
     picture = ax.scatter(*place[known].T, c=score[known], cmap=SCORE_COLOURS, vmin=0, vmax=1, s=size, zorder=2,
                          edgecolors=INK, linewidths=0.4, rasterized=raster)  # fmt: skip
     ax.scatter(*place[~known].T, marker="x", color=INK, s=0.85 * size, linewidths=1.1, zorder=2)
-    for name, at in (named or {}).items():
-        ax.annotate(name, place[at], xytext=(0, 5), textcoords="offset points", fontsize=7, ha="center", zorder=3,
-                    bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7})  # fmt: skip
+    plain = {"fontsize": 7.5, "ha": "center", "va": "center", "color": INK, "zorder": 3}
+    plain |= {"bbox": {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7}}
+    for name, (x, y) in name_places(place, named or {}, labels or {}).items():
+        ax.plot([place[named[name]][0], x], [place[named[name]][1], y], color=INK, lw=0.6, zorder=2.5)
+        ax.annotate(name, (x, y), weight="bold", **plain)
     for text, (x, y) in (labels or {}).items():
-        ax.annotate(text, (x, y), fontsize=6.5, ha="center", va="center", color=INK)
-    reach = (1.36, 1.3) if labels else (1.06, 1.06)
+        ax.annotate(text, (x, y), **plain)
+    reach = (1.3, 1.3) if labels else (1.16, 1.16)
     ax.set(xlim=(-reach[0], reach[0]), ylim=(-reach[1], reach[1]), xticks=[], yticks=[], aspect="equal")
     for side in ax.spines.values():
         side.set_visible(False)
@@ -120,9 +149,13 @@ def draw_days(study: CaseStudy, focus: np.ndarray, at: Sequence[int]) -> plt.Fig
     for ax, t in zip(axes.flat, at, strict=False):
         places = {ticker: market.tensors.tickers.index(ticker) for ticker in study.tickers[:3]}
         named = {ticker: i for ticker, i in places.items() if np.isfinite(score[t, i])}
-        picture = draw_map(ax, learned[t], score[t], focus, place, cut, labels, named, size=14, raster=False)
-        line = f"kept {table['kept_inside'][t]:.2f}, drawn {table['drawn_from_outside'][t]:.2f}"
-        ax.set_title(f"{study.sessions[t]:%-d %b}: {line}", fontsize=9)
+        picture = draw_map(ax, learned[t], score[t], focus, place, cut, labels, named, size=14)
+        own = table.loc[t]
+        ax.set_title(
+            f"{study.sessions[t]:%-d %b}: kept {own['kept_inside']:.2f}, drawn {own['drawn_from_outside']:.2f}\n"
+            f"prior {own['prior_keeps']:.2f} and {own['prior_draws']:.2f}, even {own['even']:.2f}",
+            fontsize=8.5,
+        )
     bar = fig.colorbar(picture, ax=axes, orientation="horizontal", shrink=0.5, aspect=35, pad=0.01)
     bar.set_label("score s", fontsize=8)
     return fig
