@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from anomaly_routing import case_measures, case_words
+from anomaly_routing import case_alarms, case_measures, case_words
 from anomaly_routing.case_claims import Mark, _told, claims_table, figure3_marks, finding, measured, printed_weights
 from anomaly_routing.case_market import CaseError
 from anomaly_routing.case_measures import CROWDSTRIKE, FUSION, GAMESTOP, MEASURES, OF_STOCKS, SVB, Track, stocks_above
@@ -146,10 +146,10 @@ def test_days_around_and_the_first_raised_level():
     table = days_around({("intended", 0): track})
     assert len(table) == 13 and table.session.iloc[[0, -1]].tolist() == [*pd.to_datetime(["2023-03-01", "2023-03-17"])]
     assert table["level intended 0"].tolist() == [0] * 5 + [3, 0, 0, 4] + [0] * 4
-    assert "intended, seed 0: 8 March (L3, 2 ahead)" in case_words.crossing_words({("intended", 0): track}, table)
-    told = case_words.index_words({("intended", 0): track}, DAY, "that day")
+    assert "intended, seed 0: 8 March (L3, 2 ahead)" in case_alarms.crossing_words({("intended", 0): track}, table)
+    told = case_alarms.index_words({("intended", 0): track}, DAY, "that day")
     assert "level L0; in the five sessions before L3 on 8 March, L0 on 4 of 5" in told
-    late = case_words.span_words({("intended", 0): track}, ("2023-03-06", "2023-03-09"))
+    late = case_alarms.span_words({("intended", 0): track}, ("2023-03-06", "2023-03-09"))
     assert "within L3 on 8 March, after L4 on 13 March" in late and "counted on 10 March" in late
 
 

@@ -328,27 +328,3 @@ def draw_fusion(
         ax.set_xlabel(text, fontsize=8.5)
     axes[0, 1].legend(fontsize=8, loc="upper left")
     return fig
-
-
-def draw_drivers(study: CaseStudy, top: int = 6) -> plt.Figure:
-    """For each stock, the features with the largest shares of its error on its highest session, coloured by category.
-
-    Full colour: through the expert; pale: through the reconstruction of the last five sessions. Dashed: an even share.
-    """
-    fig, axes = plt.subplots(
-        len(study.tickers), 1, figsize=(WIDTH, 0.7 + 1.35 * len(study.tickers)), sharex=True, squeeze=False
-    )
-    colours = dict(zip(EXPERTS, EXPERT_COLOURS, strict=True))
-    for ax, ticker in zip(axes[:, 0], study.tickers, strict=True):
-        own = study.drivers[study.drivers["ticker"] == ticker].head(top)[::-1]
-        colour = [colours[e] for e in own["expert"]]
-        ax.barh(own["feature"], 100 * own["expert_share"], color=colour, height=0.7)
-        ax.barh(own["feature"], 100 * own["window_share"], left=100 * own["expert_share"], color=colour, alpha=0.4,
-                height=0.7)  # fmt: skip
-        ax.axvline(100 / len(study.market.tensors.features), color=CHANCE, lw=0.8, ls="--")
-        ax.set_title(f"{ticker}, {own['session'].iloc[0]:%-d %B %Y}", fontsize=9.5)
-        ax.tick_params(axis="y", labelsize=8)
-    axes[-1, 0].set_xlabel("share of the error E, %")
-    boxes = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()]
-    fig.legend(boxes, colours, loc="outside upper center", fontsize=7.5, ncols=4, columnspacing=1.0)
-    return fig

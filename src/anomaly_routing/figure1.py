@@ -43,8 +43,8 @@ def draw_figure1(
     printed : of `case_claims.printed_weights`, the paper's own weights in (c), none elsewhere.
     """
     market, paper = study.market, paper or {}
-    fig = plt.figure(figsize=(WIDTH, 8.8 + 0.2 * len(printed or {})))
-    top, middle, foot = fig.subfigures(3, 1, height_ratios=(2.3, 4.2, 1.6 + 0.2 * len(printed or {})))
+    fig = plt.figure(figsize=(WIDTH, 9.1 + 0.2 * len(printed or {})))
+    top, middle, foot = fig.subfigures(3, 1, height_ratios=(2.3, 4.2, 1.9 + 0.2 * len(printed or {})))
     place, score = layout(market.sector, focus), scores_of(study)
     facts = network_days(study, list(days.values())).set_index("session")
     maps = top.subplots(1, 3)
@@ -94,7 +94,7 @@ def _score_and_weights(
     routing weights of the same day and run, then the paper's; what it does not print is hatched. Dashed: four equal
     weights would end here."""
     weights = {f"{p}, seed {s}": [t.at(f"w{k}") for k in range(1, 5)] for (p, s), t in found.items()} | printed
-    rows = range(len(weights))[::-1]
+    rows, below = range(len(weights))[::-1], -0.38 if printed else -0.36  # below the label of a lower axis
     for y, track in zip(rows, found.values(), strict=False):
         left.barh(y, track.at("S"), color=GREY, height=0.6)
         left.plot([track.base("S")] * 2, [y - 0.42, y + 0.42], color=PAPER, lw=1.2,
@@ -103,7 +103,7 @@ def _score_and_weights(
     left.set(xlim=(0, 1), ylim=(-0.6, len(weights) - 0.4))
     left.set_xlabel("mean score (0 to 1)", fontsize=8.5)
     left.set_title("(c) one score", fontsize=9.5)
-    left.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.42))
+    left.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, below))
     for y, own in zip(rows, weights.values(), strict=True):
         start = 0.0
         for k, colour in enumerate(EXPERT_COLOURS):
@@ -118,4 +118,4 @@ def _score_and_weights(
     right.set(xlim=(0, 1), yticks=[], ylim=(-0.6, len(weights) - 0.4))
     right.set_xlabel("mean routing weight", fontsize=8.5)
     right.set_title("four weights", fontsize=9.5)
-    right.legend(fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.4, -0.42))
+    right.legend(fontsize=7.5, ncols=2, loc="upper center", bbox_to_anchor=(0.4, below))

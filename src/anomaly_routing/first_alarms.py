@@ -16,7 +16,6 @@ from anomaly_routing.panel import Splits
 from anomaly_routing.runs import read_run
 from anomaly_routing.scoreboard import channels
 
-FLOORS = ("null", "random")  # they look at nothing, so they are no methods of which one could be first
 LOOK_BACK = 10  # sessions before the event that are searched: twice the paper's window
 WINDOW = -LABEL[0]  # sessions before an event in which an alarm counts
 
@@ -95,11 +94,6 @@ def _place(alarms: pd.DataFrame, date: pd.Timestamp, back: int) -> int:
 def _windows_of_rotations(raised: np.ndarray, at: int) -> np.ndarray:
     """Whether the window before position `at` holds an alarm, for rotations by 0, 1 .. n-1 of the series."""
     return np.array([np.roll(raised, k)[max(at - WINDOW, 0) : at].any() for k in range(len(raised))])
-
-
-def without_floors(stored: pd.DataFrame) -> pd.DataFrame:
-    """The stored runs (`scoreboard.collect`) of methods that look at something."""
-    return stored[~stored["label"].isin(FLOORS)]
 
 
 def distinct_methods(alarms: pd.DataFrame) -> int:
