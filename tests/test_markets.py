@@ -251,7 +251,7 @@ def test_the_real_markets_pipeline_is_that_of_the_root():
     )
     own = read(folder / "params.yaml")
     # its own are: longer trainings and more of them, the paper's cases, fewer plants, the chapter's real series
-    chosen = {stage: {} for stage in (*TRAINED, "case_studies", "attribution", "value_at_risk", "chapter")}
+    chosen = {stage: {} for stage in (*TRAINED, "baselines", "case_studies", "attribution", "value_at_risk", "chapter")}
     assert all(set(own[stage]) == set(expected[stage]) for stage in chosen)
     assert own | chosen == expected | chosen
 
