@@ -158,7 +158,7 @@ def test_answers_that_stand_in_the_notebook_do():
         worked = (
             len(re.findall(r"\(\d\)\s", after.split("**Worked answers.**")[1])) if "**Worked answers.**" in after else 0
         )
-        ordinals = sum(f'"{word}. ' in after for word in ("First", "Second", "Third"))
+        ordinals = len(re.findall(r"\b(?:First|Second|Third)[.:] ", after))
         assert asked in (inline, worked, ordinals), f"{path.stem}: {asked} exercises, no {asked} answers after them"
 
 
