@@ -197,6 +197,9 @@ def test_every_claim_about_the_case_has_the_ledgers_verdict(svb):
     verdict = table.set_index("claim")["intended: verdict"]
     assert verdict.str.match("match|close|differs|refuted by the paper itself").all()
     assert verdict[["F3.sequence", "F3.ph2.ps"]].eq("refuted by the paper itself").all()
+    for preset in svb.market.presets:  # a phase of one session: its peak is that session's weight
+        shown = table.set_index("claim")[[preset, f"{preset}: by seed"]]
+        assert shown.loc["F3.ph2.ps"].equals(shown.loc["F3.ps.mar10"].rename("F3.ph2.ps"))
     trained = [i for i in table.claim if not CLAIMS[i].checkable_without_training and i in SVB]
     assert not verdict[trained].str.startswith("match").any()  # too few seeds for that
     other = table.set_index("claim")

@@ -147,6 +147,7 @@ SVB: dict[str, Callable[[Track], Any]] = {
     "F3.liq.dir": lambda t: t.fall("w2", "2023-03-17"),
     "F3.mom.dir": lambda t: t.fall("w4", "2023-03-17"),
     "F3.ph1.ps": lambda t: t.over("w1", *PHASES[0]).max(),
+    "F3.ph2.ps": lambda t: t.over("w1", *PHASES[1]).max(),
     "F3.ph2.sc": lambda t: t.at("w3"),
     "F3.ph3.sc": lambda t: t.over("w3", *PHASES[2]).mean(),
     "F3.ph3.ps": lambda t: (t.over("w1", *PHASES[2]).min(), t.over("w1", *PHASES[2]).max()),

@@ -183,6 +183,8 @@ def reasons(values: Mapping[str, Sequence[Any]], seeds: Sequence[int], claims: M
             near = min(gaps, key=lambda s: abs(gaps[s]))
             side = "above" if min(gaps.values()) > 0 else "below" if max(gaps.values()) < 0 else "on both sides"
             parts.append(f"seeds {side}, the nearest ({near}) off by {abs(gaps[near]):.3g}")
+        if claim.id.endswith(".dir"):
+            parts.append("positive: it fell")
         if missing := [s for s, v in pairs if not np.isfinite(v)]:
             because = "" if len(missing) < len(own) else " (not kept, or of an expert that gets nothing)"
             parts.append(f"no value from seed {', '.join(map(str, missing))}{because}")
