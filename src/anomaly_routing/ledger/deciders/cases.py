@@ -36,10 +36,7 @@ def _measured(case: set[str]) -> Callable[[Callable], Compute]:
     return wrap
 
 
-NOT_HERE = (
-    "S44.crwd.err_liq",
-    "F3.ph2.ps",
-)  # measured, but no rule could judge the one, and the calendar judges the other
+NOT_HERE = ("S44.crwd.err_liq", "F3.ph2.ps")  # no rule could judge the one; the calendar judges the other
 for _measures in case_measures.MEASURES.values():
     _wanted = {k: v for k, v in _measures.items() if k not in NOT_HERE}
     table(_wanted, _measured(set(_wanted)), stage="case_studies")
