@@ -28,7 +28,7 @@ reproduce: setup  ## prices to scored events, on the simulated market
 	dvc repro
 
 # two branches of the pipeline at once, one a core; fails when one of them does
-together = dvc repro $(1) & dvc repro $(2); second=$$?; wait $$! && exit $$second
+together = dvc --wait-for-lock repro $(1) & dvc --wait-for-lock repro $(2); second=$$?; wait $$! && exit $$second
 
 us100: NAME = us100
 us100: SELECT = in_us100
