@@ -23,12 +23,14 @@ $(VENV)/.ready: constraints.txt requirements.lock pyproject.toml
 reproduce: setup  ## prices to scored events, on the simulated market
 	@python -m anomaly_routing.markets cost --params params.yaml
 	dvc repro features
-	$(call together,baselines,audit value_at_risk chapter)
-	$(call together,deep_baselines,model attribution)
+	$(call together,baselines model,audit value_at_risk chapter)
+	$(call together,attribution,deep_baselines ablations case_studies real_time)
 	dvc repro
 
-# two branches of the pipeline at once, one a core; fails when one of them does
-together = dvc --wait-for-lock repro $(1) & dvc --wait-for-lock repro $(2); second=$$?; wait $$! && exit $$second
+# two branches of the pipeline at once, one a core; fails when one of them does. Single items: two processes that both
+# look at a stage further up take its outputs from each other, and DVC does not wait for those
+alone = dvc --wait-for-lock repro --single-item
+together = $(alone) $(1) & $(alone) $(2); second=$$?; wait $$! && exit $$second
 
 us100: NAME = us100
 us100: SELECT = in_us100

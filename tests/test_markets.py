@@ -250,7 +250,7 @@ def test_the_real_markets_pipeline_is_that_of_the_root():
         {"source": "folder", "select": "in_us100", "sectors": [], "events": "paper/events.yaml"},
     )
     own = read(folder / "params.yaml")
-    # its own are: longer trainings and more of them, the paper's cases, fewer plants, the chapter's real series
+    # its own are: longer trainings and more of them, the paper's cases, more plants, the chapter's real series
     chosen = {stage: {} for stage in (*TRAINED, "baselines", "case_studies", "attribution", "value_at_risk", "chapter")}
     assert all(set(own[stage]) == set(expected[stage]) for stage in chosen)
     assert own | chosen == expected | chosen

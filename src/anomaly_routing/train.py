@@ -301,9 +301,7 @@ def main(argv: list[str] | None = None) -> None:
         weights = (args.out / "checkpoints" if args.out else paths.checkpoints) / f"{args.method}.safetensors"
         keep = None
         if listed["keep"] and (job.overrides, job.training) == (listed["overrides"], listed["training"]):
-            keep = keep_of(
-                tensors, *listed["keep"], weights
-            )  # else another run would take the committed weights' place
+            keep = keep_of(tensors, *listed["keep"], weights)  # no other run may take the committed weights' place
         key = train_one(tensors, job, store, device=args.device, tier=tier, scratch=scratch, keep=keep)
         print(store.path(key))
     except (TrainingError, ValueError, OSError) as error:

@@ -94,12 +94,12 @@ def test_what_is_said_of_the_temperature():
     flatter = {"p": 0.0, "q": 0.125}
     told = gate_findings.temperature_words(runs, {"p": "a", "q": "b"}, flatter, {"p": 0.01, "q": 0.02}, stored)
     before, after, dead, daily = told.split("; ")
-    assert before.endswith("in the untrained p by 0.0100 nats and q by 0.0200 nats")
-    assert after == "after training in b by 0.1250 nats" and dead.startswith("a (entropy 0.00) collapsed")
+    assert before.endswith("with the same weights: untrained p +0.0100 nats and q +0.0200 nats")
+    assert after == "trained b +0.1250 nats" and dead.startswith("a (entropy 0.00) collapsed")
     assert "b 1.1687 nats in the calm half and 1.1695 in the stressed one, rank correlation with psi -0.004, c" in daily
     assert ": a" not in daily
     none = gate_findings.temperature_words({"a": runs["a"]}, {"p": "a"}, flatter, {"p": 0.01}, stored[:1])
-    assert "after training" not in none and "daily" not in none
+    assert "; trained" not in none and "daily" not in none
 
 
 # --- diversity --------------------------------------------------------------------------------------------------------

@@ -100,4 +100,4 @@ def test_what_is_said(tensors):
     assert learned.endswith("of 1.000 to 1.000, so the order of the days owes little to training")
     apart = table.assign(**{"rank correlation of psi with the rank index": 0.5})
     words = stress_findings.learned_words(apart, {}, {}, {})
-    assert words.endswith("so they order days apart")
+    assert words.endswith("so training changes the order of the days")

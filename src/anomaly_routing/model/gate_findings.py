@@ -102,11 +102,12 @@ def temperature_words(
 ) -> str:
     """What the tests of the temperature showed, run by run.
 
-    tested : preset -> the run whose weights are kept. flatter : preset -> nats by which the printed rule flattens the
-    routing from calm to stress more than the prose's; untrained : the same before training. stored : `stored_routing`.
+    tested : preset -> the run whose weights are kept. flatter : preset -> nats by which the entropy of the
+    routing changes from calm to stress under the printed rule, less the same under the prose's; untrained : the same
+    before training. stored : `stored_routing`.
     """
     gone, kept = collapsed_runs(runs), list(tested.values())
-    alive = [f"{run} by {flatter[m]:.4f} nats" for m, run in tested.items() if run not in gone]
+    alive = [f"{run} {flatter[m]:+.4f} nats" for m, run in tested.items() if run not in gone]
     dead = [f"{run} (entropy {kept_line(runs[run])['routing_entropy']:.2f})" for run in kept if run in gone]
     daily = [
         f"{r['run']} {r['entropy, calm']:.4f} nats in the calm half and {r['entropy, stressed']:.4f} in the stressed "
@@ -114,11 +115,11 @@ def temperature_words(
         for _, r in stored.iterrows()
         if r["run"] not in gone
     ]
-    before = " and ".join(f"{m} by {value:.4f} nats" for m, value in untrained.items())
+    before = " and ".join(f"{m} {value:+.4f} nats" for m, value in untrained.items())
     parts = [
-        f"with the same weights the printed rule flattens the routing from calm to stress, against the prose's, in the "
-        f"untrained {before}",
-        f"after training in {' and '.join(alive)}" if alive else "",
+        f"entropy of the routing, change from calm to stress, under the printed rule less that under the prose's, both "
+        f"with the same weights: untrained {before}",
+        f"trained {' and '.join(alive)}" if alive else "",
         f"{' and '.join(dead)} collapsed, which leaves a temperature nothing to act on" if dead else "",
         f"entropy of the market's daily mean weights, which is not that of each stock: {', '.join(daily)}"
         if daily else "",

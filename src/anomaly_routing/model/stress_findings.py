@@ -107,7 +107,11 @@ def learned_words(
         sources = ", ".join(f"{s[2:]} {x:.2f} to {y:.2f}" for s, x, y in zip(SOURCES, a, b, strict=True))
         told.append(f"`{preset}`: {moved}mean weights of the sources at the same psi {sources}")
     same = table["rank correlation of psi with the rank index"]
-    order = "so the order of the days owes little to training" if same.min() >= ALIKE else "so they order days apart"
+    order = (
+        "so the order of the days owes little to training"
+        if same.min() >= ALIKE
+        else "so training changes the order of the days"
+    )
     return (
         f"{'; '.join(told)}. psi and the index without parameters have a rank correlation of {same.min():.3f} to "
         f"{same.max():.3f}, {order}"
