@@ -2,8 +2,8 @@
 
 Prints tables and writes `benchmarks/measured.json`, from which the cost of a market is estimated. Timings are of this
 machine; the ratios are what should hold elsewhere. `--quick` writes nothing and leaves out the pipeline and the model;
-`--model` measures the full model alone, `--costs` it and every neural baseline side by side (`reports/costs.json`). Let
-nothing else run meanwhile.
+`--model` measures the full model alone, `--stages` the pipeline alone, `--costs` the model and every neural baseline
+side by side (`reports/costs.json`). Let nothing else run meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,30 +96,59 @@ def evaluation() -> dict[str, float]:
 
 
 def pipeline() -> dict[str, dict]:
-    """Seconds and memory of each stage on two simulated markets, and the line through them."""
-    points: dict[str, list[tuple[float, float]]] = {stage: [] for stage in STAGES}
-    memory = []
-    for stocks, sessions in SIZES:
-        with tempfile.TemporaryDirectory() as scratch:
-            copy = Path(scratch) / "clone"
-            listed = subprocess.run(
-                ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-            ).stdout
-            for name in filter(None, listed.split("\0")):
-                if not name.startswith("reports/") or name.count("/") == 1:  # what notebooks read, no market's results
-                    (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy(ROOT / name, copy / name)
-            params = yaml.safe_load((copy / "params.yaml").read_text())
-            params["data"] |= {"n_stocks": stocks, "n_sessions": sessions}
-            params["market"]["splits"] = dict(default_splits(sessions).__dict__)
-            (copy / "params.yaml").write_text(yaml.safe_dump(params))
-            for stage in STAGES:
-                started = time.perf_counter()
-                command = [sys.executable, "-m", "anomaly_routing.runner", stage]
-                subprocess.run(command, cwd=copy, check=True, stderr=subprocess.DEVNULL)
-                points[stage].append((stocks * sessions / 1e6, time.perf_counter() - started))
-        memory.append((stocks * sessions / 1e6, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20))
-    return {"seconds": {stage: line(p) for stage, p in points.items()}, "memory_gib": line(memory)}
+    """Seconds and memory of each stage on two simulated markets, one a core, and the line through them."""
+    with ThreadPoolExecutor(len(SIZES)) as pool:
+        found = list(pool.map(stages_of, *zip(*SIZES, strict=True)))
+    seconds = {stage: line([(cells, taken[stage]) for cells, taken, _ in found]) for stage in STAGES}
+    return {"seconds": seconds, "memory_gib": line([(cells, peak) for cells, _, peak in found])}
+
+
+def stages_of(stocks: int, sessions: int) -> tuple[float, dict[str, float], float]:
+    """Millions of stock-sessions, seconds of each stage, and the largest peak of one in GiB: nothing is stored yet."""
+    taken, peak = {}, 0.0
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = fresh_copy(Path(scratch))
+        params = yaml.safe_load((copy / "params.yaml").read_text())
+        params["data"] |= {"n_stocks": stocks, "n_sessions": sessions}
+        params["market"]["splits"] = dict(default_splits(sessions).__dict__)
+        (copy / "params.yaml").write_text(yaml.safe_dump(params))
+        for stage in STAGES:
+            started = time.perf_counter()
+            process = subprocess.Popen(
+                [sys.executable, "-m", "anomaly_routing.runner", stage], cwd=copy, stderr=subprocess.DEVNULL
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                raise RuntimeError(f"stage {stage} of {stocks} stocks failed: run it by itself to see why")
+            taken[stage], peak = time.perf_counter() - started, max(peak, usage.ru_maxrss / 2**20)
+            print(f"  {stocks} stocks: {stage} {taken[stage]:.0f} s", file=sys.stderr, flush=True)
+    return stocks * sessions / 1e6, taken, peak
+
+
+def fresh_copy(scratch: Path) -> Path:
+    """What git tracks, without any market's results."""
+    copy = scratch / "clone"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if not name.startswith("reports/") or name.count("/") == 1:  # what notebooks read
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+def reproduce() -> dict[str, float]:
+    """Wall time of the README's first command, environment there, nothing stored, and the number of its stages."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = fresh_copy(Path(scratch))
+        (copy / "dvc.lock").unlink()
+        subprocess.run(["git", "init", "--quiet"], cwd=copy, check=True)
+        started = time.perf_counter()
+        command = ["make", "--old-file=setup", "reproduce", f"VENV={sys.prefix}"]
+        where = os.environ | {"PYTHONPATH": str(copy / "src")}
+        subprocess.run(command, cwd=copy, env=where, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seconds = time.perf_counter() - started
+        done = len(yaml.safe_load((copy / "dvc.lock").read_text())["stages"])
+    return {"seconds": round(seconds, 1), "stages": done}
 
 
 def line(points: list[tuple[float, float]]) -> dict[str, float]:
@@ -147,18 +176,19 @@ def stages(device: str) -> dict[str, Any]:
         print(
             f"  stage {name:<49} {part['fixed']:7.1f} s + {part['per_million_cells']:8.1f} s per million stock-sessions"
         )
-    total = sum(
-        p["fixed"] + p["per_million_cells"] * SIZES[1][0] * SIZES[1][1] / 1e6 for p in found["seconds"].values()
-    )
     peak = found["memory_gib"]["fixed"] + found["memory_gib"]["per_million_cells"] * SIZES[1][0] * SIZES[1][1] / 1e6
-    print(f"  make reproduce without installation, empty run store: {total / 60:.1f} min, {peak:.2f} GiB")
-    return found | {"device": device}
+    whole = reproduce()
+    print(
+        f"  make reproduce, environment there, nothing stored: {whole['seconds'] / 60:.1f} min; a stage: {peak:.2f} GiB"
+    )
+    return found | {"reproduce": whole, "device": device}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="without the pipeline and the model; nothing is written")
     parser.add_argument("--model", action="store_true", help="the full model alone")
+    parser.add_argument("--stages", action="store_true", help="the pipeline alone: each stage, and `make reproduce`")
     parser.add_argument("--costs", action="store_true", help="the neural baselines beside the full model alone")
     args = parser.parse_args()
     device = f"{os.cpu_count()} {platform.machine()} cores"
@@ -166,6 +196,9 @@ def main() -> None:
     measured = read_json(MEASURED) if MEASURED.exists() else {}
     if args.costs:
         costs.main([])
+        return
+    if args.stages:
+        write_json(MEASURED, measured | {"stages": stages(device)})
         return
     if not args.model:
         ratios = {**features(), **evaluation()}

@@ -230,8 +230,8 @@ def cost(params: dict[str, Any], root: Path) -> str:
     lines, total = [f"  {stage:<10} about {s / 60:5.1f} min" for stage, s in seconds.items()], sum(seconds.values())
     size = f"market {params['market']['name']}: {cells:,} stock-sessions"
     memory = bench["memory_gib"]["fixed"] + bench["memory_gib"]["per_million_cells"] * cells / 1e6
-    head = f"{size}, about {total / 60:.1f} min on {bench['device']} if nothing is stored yet, {memory:.1f} GiB at most"
-    return "\n".join([head, *lines])
+    when = f"on {bench['device']} if nothing is stored yet, one stage after the other"
+    return "\n".join([f"{size}, about {total / 60:.1f} min {when}, {memory:.1f} GiB at most", *lines])
 
 
 def stage_seconds(timings: dict[str, Any], cells: int, params: dict[str, Any], root: Path) -> dict[str, float]:
