@@ -88,8 +88,8 @@ def test_the_cost_from_a_measurement(prices_folder, empty_root):
     (empty_root / "benchmarks" / "measured.json").write_text(json.dumps({"ratios": {}, "stages": stages}))
     create("mine", prices_folder, root=empty_root, sectors=["Hydropower"])
     assert cost(read(empty_root / "markets" / "mine" / "params.yaml"), empty_root).splitlines() == [
-        "market mine: 8,400 stock-sessions, about 6.5 min on 2 cores if nothing is stored yet, one stage after the other, "
-        "1.3 GiB at most",
+        "market mine: 8,400 stock-sessions, about 6.5 min on 2 cores if nothing is stored yet, one stage after "
+        "the other, 1.3 GiB at most",
         "  data       about   0.4 min",
         "  features   about   6.1 min",
     ]
