@@ -177,7 +177,11 @@ def model_times(measured: dict[str, Any]) -> dict[str, str]:
     cpu, gpu, paper = (measured[name] for name in ("cpu", "gpu", "paper"))
     sizes, shares = cpu["sizes"], cpu["epoch"]["module_share_percent"]
     step, memory = ([part[name] for part in sizes.values()] for name in ("step_seconds", "peak_gib"))
-    one = f"{cpu['epoch']['training_seconds']:.0f} s; a plain reference {cpu['reference_over_ours']:.1f} times as long"
+    most = cpu["reference_epoch"]["training_seconds"] / cpu["floor"]["highest"]["seconds"]
+    one = (
+        f"{cpu['epoch']['training_seconds']:.0f} s; a plain reference {cpu['reference_over_ours']:.1f} times as long, "
+        f"and {most:.1f} times the least that this arithmetic can take here"
+    )
     whole = "not run" if gpu == "not run" else f"{gpu['device']}: {gpu['epoch']['training_seconds']:.2g} s"
     return {
         "an epoch of the full model, 100 stocks": f"{one}; the paper, on an A100: {paper['epoch_seconds']:g} s",
