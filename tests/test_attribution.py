@@ -15,7 +15,7 @@ from anomaly_routing.attribution_claims import consensus_answer, day_variance, e
 from anomaly_routing.attribution_variants import disturbed, graded_variant
 from anomaly_routing.baselines.registry import create, detectors
 from anomaly_routing.data.draw_plants import draw_plants
-from anomaly_routing.data.plants import MECHANISMS, PAPER, SETS, alter
+from anomaly_routing.data.plants import MECHANISMS, PAPER, SETS, PlantError, alter
 from anomaly_routing.data.simulate import default_splits
 from anomaly_routing.data.simulate_events import MECHANISMS as SIMULATED
 from anomaly_routing.features.panel import build_panel, compute_features
@@ -83,6 +83,18 @@ def test_a_plant_in_one_stock_reaches_the_others_through_the_market_mean(ground,
     p = garden.planted[0]
     moved = p.x[19:][:, others] != ground.tensors.x[p.plant.onset : p.plant.last + 1][:, others]
     assert moved.any() and not moved[..., list(ground.tensors.features).index("ext_z")].any()
+
+
+def test_a_stock_that_trades_but_is_not_active_is_refused(ground, garden):
+    """Its scores would be missing, and a grade over no stock-day is no number."""
+    plant = garden.planted[0].plant
+    stock, tensors = plant.stocks[0], ground.tensors
+    active = tensors.active.copy()
+    active[plant.last, stock] = False
+    assert ground.bars.traded[plant.last, stock]
+    with pytest.raises(PlantError, match=f"{tensors.tickers[stock]} trades but is not active"):
+        plant_and_recompute(replace(ground, tensors=replace(tensors, active=active)), plant)
+    assert plant_and_recompute(ground, plant).active[-1, stock]
 
 
 def test_calm_sessions_keep_away_from_events(ground):

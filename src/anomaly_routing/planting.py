@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from anomaly_routing.data.bars import Bars
-from anomaly_routing.data.plants import Plant, alter, check
+from anomaly_routing.data.plants import Plant, PlantError, alter, check
 from anomaly_routing.data.prior_graph import prior_graph
 from anomaly_routing.data.simulate import default_splits, simulate_market
 from anomaly_routing.data.sources import MarketData, data_hash, from_frames, load_market
@@ -95,8 +95,17 @@ def calm_sessions(tensors: Tensors, events: pd.DataFrame, part: np.ndarray | Non
 
 
 def plant_and_recompute(ground: Ground, plant: Plant) -> Planted:
-    """Alter the prices, compute all features of all stocks again, scale them; raises PlantError (see `data.plants`)."""
+    """Alter the prices, compute all features of all stocks again, scale them.
+
+    Raises PlantError (see `data.plants.alter`), also for a stock that trades but is not active on a session on which it
+    is graded: a detector has no score for it.
+    """
     check(plant, ground.bars)
+    out = plant.graded(len(ground.bars.tickers)) & ~ground.tensors.active[plant.onset : plant.last + 1]
+    if out.any():
+        names = ", ".join(ground.bars.tickers[out.any(0)])
+        when = f"{plant.mechanism} plant of {ground.bars.sessions[plant.onset]:%Y-%m-%d}"
+        raise PlantError(f"{when}: {names} trades but is not active on every session of it: choose other stocks")
     far = max(0, plant.first - LONG)
     changed = alter(ground.bars.copy(far, plant.last), [replace(plant, onset=plant.onset - far)])
     near = max(0, plant.first - far - SHORT)

@@ -133,6 +133,7 @@ class Mechanism:
     lead_in: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SETS, 0))
     waves: bool = False
     kind: str = "mechanism"
+    needs: int = 1  # sessions without which the shape is none
 
 
 MECHANISMS: dict[str, Mechanism] = {
@@ -173,7 +174,7 @@ MECHANISMS: dict[str, Mechanism] = {
         lead_in={"main": 20, "twin": 12},
     ),
     "point": Mechanism(
-        point, "point", {"main": {"sigmas": 5.0}, "twin": {"sigmas": 4.0}}, sessions=(2, 2), kind="chapter"
+        point, "point", {"main": {"sigmas": 5.0}, "twin": {"sigmas": 4.0}}, sessions=(2, 2), kind="chapter", needs=2
     ),
     "contextual": Mechanism(
         contextual, "contextual", {"main": {"sigmas": 1.5}, "twin": {"sigmas": 1.2}}, kind="chapter"
@@ -219,8 +220,8 @@ def alter(bars: Bars, plants: list[Plant]) -> Bars:
     """The bars with the plants in them; what comes after a plant keeps its returns, on the new price level.
 
     Raises PlantError, naming the plant and the reason: outside the panel, on a stock that did not trade on every
-    session from 20 before the plant to its end, two plants in the same sessions, a price or a low that is not
-    positive.
+    session from 20 before the plant to its end, a delay for which the plant is too short, fewer sessions than the shape
+    needs, two plants in the same sessions, a price or a low that is not positive.
     """
     new = bars.copy()
     for plant in plants:
@@ -251,6 +252,12 @@ def check(plant: Plant, bars: Bars) -> None:
         raise PlantError(f"{_name(plant, bars)} needs {reach}, the panel has 0 to {s - 1}: move it inside")
     if not len(stocks) or stocks.min() < 0 or stocks.max() >= n or len(set(plant.stocks)) < len(stocks):
         raise PlantError(f"{_name(plant, bars)}: stocks are {plant.stocks}, not different positions in 0 to {n - 1}")
+    if len(plant.delay) != len(stocks) or min(plant.delay) < 0 or max(plant.delay) >= plant.sessions:
+        limits = f"one for each of {len(stocks)} stocks, from 0 to {plant.sessions - 1}"
+        raise PlantError(f"{_name(plant, bars)}: delays are {plant.delay}; give {limits}")
+    if plant.sessions < MECHANISMS[plant.mechanism].needs:
+        needs = f"its shape needs {MECHANISMS[plant.mechanism].needs}"
+        raise PlantError(f"{_name(plant, bars)} lasts {plant.sessions} session, {needs}: let it last longer")
     idle = ~bars.traded[plant.first - MEMORY - 1 : plant.last + 1, stocks].all(0)
     if idle.any():
         names = ", ".join(bars.tickers[stocks[idle]])
