@@ -45,7 +45,8 @@ class Ground:
 class Planted:
     """What one plant made of the market, for the sessions onset .. onset + D - 1 and the 19 before; N stocks.
 
-    x : float32 [D + 19, N, F]. active : bool [D, N]. stress : float64 [D, 4]. returns, log_volume : [D + 19, N].
+    x : float32 [D + 19, N, F]. active : bool [D, N]. stress : float64 [D, 4]. returns, log_volume : [D + 20, N], one
+    session more, for what compares a return with the 20 before it.
     """
 
     plant: Plant
@@ -129,6 +130,6 @@ def _scaled(ground: Ground, plant: Plant, begin: int, raw: np.ndarray, w: Inputs
     spread, amihud = (x[:, :, names.index(name)] for name in ("spread", "amihud"))
     stress = stress_indicators(w.r, active, raw[:, :, names.index("ext_z")], spread, amihud)
     first = plant.onset - begin
-    window = slice(first - FEATURE_WINDOW + 1, None)
+    window, quoted = slice(first - FEATURE_WINDOW + 1, None), slice(first - FEATURE_WINDOW, None)
     log_volume = np.log(np.where(w.traded, w.volume, np.nan))
-    return Planted(plant, x[window], active[first:], stress[first:], w.r[window], log_volume[window])
+    return Planted(plant, x[window], active[first:], stress[first:], w.r[quoted], log_volume[quoted])

@@ -1,9 +1,16 @@
 """Anomalies planted into prices and volumes: what each mechanism does to which stocks, session by session (SPEC 9.5).
 
 Nothing is written into features: a plant alters daily bars, and everything downstream is computed again. To add a
-mechanism, write its function and add one entry to `MECHANISMS`. The shapes are of another family than those of the
-simulated market (`simulate_events`): returns are replaced, not pushed along a decaying profile; a freeze stretches the
-bars around unchanged closes; contagion mixes returns with one common factor and reaches the stocks in waves.
+mechanism, write its function and append one entry to `MECHANISMS` (at the end: the place in the table is part of the
+seed). It is then drawn, planted, seen or not seen, and pictured. What attributes has a column for each of the paper's
+four mechanisms and none for it, so it has a row in the confusion matrices (what it is taken for) and no part in the
+accuracy; the taught gate gets a column when the mechanism is appended to the simulator's table too.
+How the shapes differ from the events of the simulated market (`simulate_events`), on which the taught gate is taught:
+a freeze stretches the bars around unchanged closes where the simulator widens quotes; contagion mixes returns with one
+falling factor and reaches the stocks in waves where the simulator pushes them along a decaying profile. Two shapes of
+the set `main` are close to the simulator's: a price shock is one jump of six standard deviations in both, and a trend
+is constant and then turns in both. `twin` has neither (two steps overnight, a trend that accelerates), so it is the
+sterner test.
 """
 
 from __future__ import annotations
@@ -183,7 +190,12 @@ MECHANISMS: dict[str, Mechanism] = {
         collective, "collective", {"main": {}, "twin": {}}, sessions=(3, 5), kind="chapter"
     ),
 }  # fmt: skip
-PAPER = tuple(name for name, m in MECHANISMS.items() if m.kind == "mechanism")  # in the order of the paper's experts
+PAPER = ("price_shock", "liquidity", "contagion", "momentum")  # in the order of the paper's experts
+
+
+def mechanisms() -> tuple[str, ...]:
+    """Names of the kind "mechanism": the paper's four, then what a reader has added."""
+    return (*PAPER, *(name for name, m in MECHANISMS.items() if m.kind == "mechanism" and name not in PAPER))
 
 
 @dataclass(frozen=True)
