@@ -87,6 +87,15 @@ def test_agreement_of_an_attribution_with_itself_and_with_noise():
     assert chance["same_argmax"] == pytest.approx(0.25, abs=0.04) and abs(chance["correlation"]) < 0.06
 
 
+def test_a_collapsed_gate_has_no_correlation():
+    """Three weights of rounding error that move together are no path."""
+    shared = np.random.default_rng(4).random((50, 1))
+    collapsed = np.c_[1e-15 * shared * np.ones((1, 3)), np.ones((50, 1))]
+    found = injection.agreement(collapsed, collapsed)
+    assert found["same_argmax"] == 1 and np.isnan(found["correlation"])
+    assert injection.agreement(shared * np.ones((1, 4)), shared * np.ones((1, 4)))["correlation"] == pytest.approx(1)
+
+
 def test_an_interval_by_blocks_knows_what_a_block_is_worth():
     """Blocks of one: the normal approximation. Blocks that stand or fall together: as wide as their number says."""
     rng = np.random.default_rng(3)

@@ -16,6 +16,7 @@ from anomaly_routing.evaluation.statistics import clopper_pearson
 
 FALSE_ALARMS = 0.05
 BINS = 5  # of the reliability table
+STILL = 1e-6  # SD, as a share of the largest value, up to which a value counts as constant
 
 
 def ranks(planted: np.ndarray, calm: np.ndarray) -> np.ndarray:
@@ -134,7 +135,11 @@ def calibration(weights: np.ndarray, truth: np.ndarray) -> tuple[pd.DataFrame, f
 
 def agreement(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
     """Two attributions [P, K] of the same plants, or sessions: share with the same largest value, and the correlation
-    over the P, mean over the K."""
+    over the P, mean over those of the K that move in both (NaN if none does)."""
     same = float((one.argmax(1) == other.argmax(1)).mean())
-    paths = [np.corrcoef(a, b)[0, 1] for a, b in zip(one.T, other.T, strict=True) if a.std() > 0 and b.std() > 0]
+    least = [
+        STILL * np.abs(values).max(initial=0) for values in (one, other)
+    ]  # a collapsed gate moves in rounding alone
+    moving = [(a, b) for a, b in zip(one.T, other.T, strict=True) if a.std() > least[0] and b.std() > least[1]]
+    paths = [np.corrcoef(a, b)[0, 1] for a, b in moving]
     return {"same_argmax": same, "correlation": float(np.mean(paths)) if paths else np.nan}
