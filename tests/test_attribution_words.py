@@ -131,6 +131,15 @@ def test_smaller_findings_follow_the_figures():
     assert "no second seed" in w.seeds_agree_sentence([])
 
 
+def test_the_main_set_flatters_only_what_resembles_the_lessons():
+    rows = [("main", "a", "yes", 0.9), ("main", "b", "no", 0.8), ("twin", "a", "no", 0.1), ("twin", "b", "no", 0.7)]
+    table = pd.DataFrame(rows, columns=["set", "mechanism", "close to its lesson", "named right"]).assign(plants=10)
+    text = w.likeness_sentence(table)
+    assert "a (shapes like the lessons in the main set): 90%, 10%" in text and "flatters the gate" in text
+    table.loc[2, "named right"] = 0.95
+    assert "does not explain" in w.likeness_sentence(table)
+
+
 def test_the_shapes_called_close_to_the_lessons_are_those_that_are():
     """Main: a single jump of as many standard deviations; a constant trend, then a turn. The twin: neither."""
     jump, lesson = MECHANISMS["price_shock"].shape, SIMULATED["price_shock"].returns

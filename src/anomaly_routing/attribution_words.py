@@ -201,13 +201,35 @@ def lost_sentence(title: str, taught: Figures, others: Mapping[str, Figures]) ->
     return sentence("Detection by the taught gate on the {t} set: {told}.", t=title, told="; ".join(told))
 
 
+def likeness_sentence(table: pd.DataFrame) -> str:
+    """Does the main set flatter the taught gate: accuracy of the mechanisms whose main shape is close to the lesson, and
+    of the others, in both sets. table : `attribution_tables.by_likeness`."""
+    close = set(table[table["close to its lesson"] == "yes"].mechanism)
+    told, fall = [], {}
+    for name, group in (("shapes like the lessons", close), ("other shapes", set(table.mechanism) - close)):
+        mine = table[table.mechanism.isin(group)]
+        by_set = {s: np.average(part["named right"], weights=part.plants) for s, part in mine.groupby("set")}
+        told.append(
+            f"{' and '.join(sorted(group))} ({name} in the main set): {by_set['main']:.0%}, {by_set['twin']:.0%}"
+        )
+        fall[name] = by_set["main"] - by_set["twin"]
+    flatters = fall["shapes like the lessons"] > max(fall["other shapes"], 0)
+    return sentence(
+        "Named right by the taught gate in the main and the twin set: {t}. {judged}.",
+        t="; ".join(told),
+        judged="The main set flatters the gate, the twin set is the sterner test"
+        if flatters
+        else "Likeness to the lessons does not explain the difference between the sets",
+    )
+
+
 def strength_sentence(by_method: Mapping[str, Figures]) -> str:
     """Does a stronger plant get its name more often? From medium to strong; by_method : title -> `by_strength`."""
     told = []
     for title, by in by_method.items():
         if {"medium", "strong"} <= set(by):
             medium, strong = by["medium"], by["strong"]
-            way = "falls" if strong["top1"] < medium["top1"] else "does not fall"
+            way = "falls" if round(strong["top1"], 2) < round(medium["top1"], 2) else "does not fall"
             apart = strong["top1_interval"][1] < medium["top1_interval"][0]
             note = " (the intervals are apart)" if way == "falls" and apart else ""
             told.append(f"{title} {way} from {medium['top1']:.0%} to {strong['top1']:.0%}{note}")
