@@ -89,7 +89,7 @@ def test_what_the_log_says_of_other_seeds(store):
     assert "2 did not collapse, 1 collapsed too" in w.collapse_note(seeds.assign(collapsed=[True, True, False]))
     assert w.collapse_note(seeds.assign(collapsed=False)) == ""
     rows = w.seeds_over_sessions(store.folder, seeds)
-    assert [r["correlation"] for r in rows] == pytest.approx([1.0, -1.0])
+    assert [r["correlation"] for r in rows] == pytest.approx([1.0, -1.0, -1.0])
     other = next(p.name for p in store.current() if p.name.startswith("literal"))
     alone = w.routing_of_seeds(store.folder, other)
     assert not w.is_collapsed(alone) and w.seeds_over_sessions(store.folder, alone) == []

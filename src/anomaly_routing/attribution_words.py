@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +82,13 @@ def seeds_sentence(preset: str, seeds: pd.DataFrame, figures: Figures) -> str:
 
 
 def seeds_over_sessions(runs: Path, seeds: pd.DataFrame) -> list[dict[str, Any]]:
-    """Agreement of each other seed with the graded one on the daily mean weights, over the sessions that both keep."""
-    if len(seeds) < 2:
-        return []
-    daily = {row.seed: read_run(runs / row.run).daily for row in seeds.itertuples()}
-    first = next(seeds[seeds.graded.astype(bool)].itertuples()).seed
+    """Agreement of every two seeds on the daily mean weights, over the sessions that both keep."""
+    daily = {row.seed: read_run(runs / row.run).daily[list(WEIGHTS)].astype(float) for row in seeds.itertuples()}
     rows = []
-    for seed in [s for s in daily if s != first]:
-        both = daily[first].index.intersection(daily[seed].index)
-        one, other = (daily[s].loc[both, list(WEIGHTS)].to_numpy(float) for s in (first, seed))
-        rows.append({"compared": f"seeds {first} and {seed}", "over": "sessions"} | agreement(one, other))
+    for first, second in combinations(daily, 2):
+        both = daily[first].index.intersection(daily[second].index)
+        one, other = (daily[seed].loc[both].to_numpy() for seed in (first, second))
+        rows.append({"compared": f"seeds {first} and {second}", "over": "sessions"} | agreement(one, other))
     return rows
 
 
@@ -202,8 +200,8 @@ def lost_sentence(title: str, taught: Figures, others: Mapping[str, Figures]) ->
 
 
 def likeness_sentence(table: pd.DataFrame) -> str:
-    """Does the main set flatter the taught gate: accuracy of the mechanisms whose main shape is close to the lesson, and
-    of the others, in both sets. table : `attribution_tables.by_likeness`."""
+    """Does the main set flatter the taught gate: accuracy in both sets where the main shape is close to the lesson, and
+    elsewhere. table : `attribution_tables.by_likeness`."""
     close = set(table[table["close to its lesson"] == "yes"].mechanism)
     told, fall = [], {}
     for name, group in (("shapes like the lessons", close), ("other shapes", set(table.mechanism) - close)):
