@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from anomaly_routing import attribution as a
-from anomaly_routing import attribution_claims, metric_claims
+from anomaly_routing import attribution_claims, attribution_variants, metric_claims
 from anomaly_routing.attribution_claims import consensus_answer, day_variance, explained_days, shap_answer, shap_by_day
+from anomaly_routing.attribution_detectors import panel_of
 from anomaly_routing.attribution_variants import disturbed, graded_variant
-from anomaly_routing.baselines.registry import create, detectors
+from anomaly_routing.baselines.registry import create
 from anomaly_routing.data.draw_plants import draw_plants
-from anomaly_routing.data.plants import MECHANISMS, PAPER, SETS, alter
+from anomaly_routing.data.plants import MECHANISMS, PAPER, SETS, PlantError, alter, mechanisms
 from anomaly_routing.data.simulate import default_splits
 from anomaly_routing.data.simulate_events import MECHANISMS as SIMULATED
 from anomaly_routing.features.panel import build_panel, compute_features
@@ -66,8 +67,9 @@ def test_a_window_of_sessions_is_the_whole_recomputation(ground, mechanism, shap
     assert np.abs(short.x - panel.x[window]).max() < 1e-5
     assert np.array_equal(short.active, panel.active[plant.onset : plant.last + 1])
     assert np.allclose(short.stress, panel.stress[plant.onset : plant.last + 1], atol=1e-6)
-    assert np.allclose(short.returns, panel.returns[window], equal_nan=True)
-    assert np.allclose(short.log_volume, panel.log_volume[window], equal_nan=True)
+    quoted = slice(plant.onset - 20, plant.last + 1)
+    assert np.allclose(short.returns, panel.returns[quoted], equal_nan=True)
+    assert np.allclose(short.log_volume, panel.log_volume[quoted], equal_nan=True)
 
 
 def test_a_plant_moves_nothing_before_it(ground, garden):
@@ -83,6 +85,18 @@ def test_a_plant_in_one_stock_reaches_the_others_through_the_market_mean(ground,
     p = garden.planted[0]
     moved = p.x[19:][:, others] != ground.tensors.x[p.plant.onset : p.plant.last + 1][:, others]
     assert moved.any() and not moved[..., list(ground.tensors.features).index("ext_z")].any()
+
+
+def test_a_stock_that_trades_but_is_not_active_is_refused(ground, garden):
+    """Its scores would be missing, and a grade over no stock-day is no number."""
+    plant = garden.planted[0].plant
+    stock, tensors = plant.stocks[0], ground.tensors
+    active = tensors.active.copy()
+    active[plant.last, stock] = False
+    assert ground.bars.traded[plant.last, stock]
+    with pytest.raises(PlantError, match=f"{tensors.tickers[stock]} trades but is not active"):
+        plant_and_recompute(replace(ground, tensors=replace(tensors, active=active)), plant)
+    assert plant_and_recompute(ground, plant).active[-1, stock]
 
 
 def test_calm_sessions_keep_away_from_events(ground):
@@ -112,18 +126,6 @@ def test_a_perfect_attribution_and_a_perfect_score_get_full_marks(garden):
     assert set(figures["by_strength"]) == {"medium", "strong"} and figures["n_plants"] == 16
     wrong = a.Grade(perfect.rank, {"w": np.eye(4)[(truth + 1) % 4]}, 100)
     assert a.summary(garden, wrong, "w")["top1"] == 0
-
-
-def test_a_pointwise_detector_and_its_registered_twin_agree(garden):
-    """The norm of x as a function, and as the detector of notebook 03 on joined stretches."""
-    by_function = a.grade_pointwise(garden, lambda x: np.linalg.norm(x, axis=-1), {})
-    by_detector = a.grade_detector(garden, detectors()["l2_norm"])
-    for one, other in zip(by_function.rank, by_detector.rank, strict=True):
-        assert np.allclose(one, other, atol=1e-3)
-
-
-def test_a_detector_that_looks_back_further_is_left_out(garden):
-    assert a.grade_detector(garden, detectors()["rolling_z"]) is None
 
 
 def test_the_network_grades_the_same_whatever_the_order_of_the_stocks(garden, net):
@@ -165,8 +167,10 @@ def test_a_variant_is_trained_once(garden, tmp_path):
 # --- the taught gate --------------------------------------------------------------------------------------------------
 
 
-def test_the_mechanisms_are_those_of_the_simulator_in_the_paper_s_order():
-    assert tuple(SIMULATED) == PAPER and len(SIMULATED) == CALM
+def test_the_simulator_s_mechanisms_are_the_first_that_are_planted_and_begin_with_the_paper_s():
+    """The columns of the taught gate, and the positions of `truth`."""
+    assert tuple(SIMULATED) == mechanisms()[: len(SIMULATED)] and len(SIMULATED) == CALM
+    assert tuple(SIMULATED)[: len(PAPER)] == PAPER
 
 
 def test_the_gate_learns_what_is_there_to_learn():
@@ -291,9 +295,9 @@ def test_noise_has_the_size_that_it_says(garden):
 def test_the_metric_detector_is_fitted_once_and_kept(garden, tmp_path, monkeypatch):
     found = metric_grades(garden, tmp_path, 1)
     assert set(found) == {0.0, *NOISE} and len(list(tmp_path.glob("metric_vmf*.npz"))) == 1 + len(NOISE)
-    directly = create("metric_vmf", epochs=1, device="cpu").fit(a.panel_of(garden), garden.ground.tensors.train)
-    usual = directly.decision_function(a.panel_of(garden))  # sessions without a trade are left to the detector here
-    again = directly.decision_function(a.panel_of(metric_claims.carried(garden)))
+    directly = create("metric_vmf", epochs=1, device="cpu").fit(panel_of(garden), garden.ground.tensors.train)
+    usual = directly.decision_function(panel_of(garden))  # sessions without a trade are left to the detector here
+    again = directly.decision_function(panel_of(metric_claims.carried(garden)))
     assert np.allclose(usual, again, equal_nan=True)
     assert found[0.0].n_calm == garden.ground.tensors.active[garden.calm].sum()
     monkeypatch.setattr(metric_claims, "grade_fitted", None)
@@ -305,3 +309,14 @@ def test_the_groups_differ_in_what_ties_price_to_volume():
     price = panel.returns.cumsum(0)
     tie = np.array([np.corrcoef(price[:, i], panel.log_volume[:, i])[0, 1] for i in range(len(group))])
     assert (tie[group == 0] > 0.9).all() and (tie[group == 1] < -0.9).all() and (np.abs(tie[group == 2]) < 0.3).all()
+
+
+def test_a_variant_may_have_its_own_training_and_preset(garden, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(attribution_variants, "graded_variant", lambda *a, **k: asked.append(k))
+    jobs = [{"name": "one"}, {"name": "two", "seed": 1, "preset": "literal", "training": {"epochs": 9}}]
+    assert set(attribution_variants.graded_variants(jobs, garden, tmp_path, {"epochs": 2, "patience": 3})) == {
+        ("one", 0), ("two", 1)
+    }  # fmt: skip
+    assert [k["training"] for k in asked] == [{"epochs": 2, "patience": 3}, {"epochs": 9, "patience": 3}]
+    assert [k["preset"] for k in asked] == ["intended", "literal"] and "training" in jobs[1]

@@ -47,6 +47,7 @@ SMALL = {
         "shrinkages": [2000],
         "variants": [],
         "detectors": ["l2_norm", "rolling_z"],
+        "neural": ["gcn_ae"],
         "steady_plants": 1,
         "shap_plants": 1,
     },

@@ -19,14 +19,13 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from anomaly_routing.baselines.registry import Detector, Entry, create
-from anomaly_routing.data.draw_plants import draw_plants, plant_table
-from anomaly_routing.data.plants import MECHANISMS, PAPER, STRENGTHS
-from anomaly_routing.evaluation.injection import delays, detection, ranks, top1
+from anomaly_routing.data.draw_plants import draw_plants
+from anomaly_routing.data.plants import MECHANISMS, STRENGTHS, mechanisms
+from anomaly_routing.evaluation.injection import by_block, calibration, delays, detection, ranks, top1
 from anomaly_routing.features.catalogue import GROUPS
 from anomaly_routing.files import plain, replacing
 from anomaly_routing.model.network import Network
-from anomaly_routing.panel import FEATURE_WINDOW, Panel
+from anomaly_routing.panel import FEATURE_WINDOW
 from anomaly_routing.planting import Ground, Planted, plant_and_recompute
 from anomaly_routing.tensors import Tensors
 
@@ -45,12 +44,13 @@ RULES = {  # of the network
 class Grade:
     """rank : one float array a plant, over its stock-days (sessions first). by_rule : rule -> [P, 4].
 
-    n_calm : stock-days that the ranks are among.
+    n_calm : stock-days that the ranks are among. reason : why there is no grade; then `rank` is empty.
     """
 
     rank: list[np.ndarray]
     by_rule: dict[str, np.ndarray] = field(default_factory=dict)
     n_calm: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,28 @@ class Garden:
 
     @cached_property
     def truth(self) -> np.ndarray:
-        """Int [P], position in `PAPER`; -1 for the chapter's types, which have no mechanism."""
-        return np.array([PAPER.index(p.plant.mechanism) if p.plant.mechanism in PAPER else -1 for p in self.planted])
+        """Int [P], position in `mechanisms()`; -1 for the chapter's types, which have no mechanism."""
+        names = mechanisms()
+        return np.array([names.index(p.plant.mechanism) if p.plant.mechanism in names else -1 for p in self.planted])
 
     @cached_property
     def strength(self) -> np.ndarray:
         return np.array([p.plant.strength for p in self.planted])
+
+    @cached_property
+    def onset(self) -> np.ndarray:
+        return np.array([p.plant.onset for p in self.planted])
+
+    def nameable(self, values: np.ndarray) -> np.ndarray:
+        """Bool [P]: plants for whose mechanism an attribution [P, K] has a column."""
+        return (self.truth >= 0) & (self.truth < values.shape[1])
+
+    def first_of_each(self, count: int) -> np.ndarray:
+        """Bool [P]: the first `count` plants of each mechanism."""
+        first = np.zeros(len(self.planted), bool)
+        for k in np.unique(self.truth):
+            first[np.flatnonzero(self.truth == k)[:count]] = True
+        return first
 
     def part(self, keep: np.ndarray) -> Garden:
         """The plants with keep[p] True."""
@@ -82,13 +98,16 @@ class Garden:
 
 
 def grow(
-    ground: Ground, calm: np.ndarray, counts: dict[str, int], shapes: str, seed: int, names: Iterable[str] = PAPER
+    ground: Ground, calm: np.ndarray, counts: dict[str, int], shapes: str, seed: int, names: Iterable[str] | None = None
 ) -> Garden:
-    """Draw and plant `counts[strength]` anomalies of each mechanism, each in a copy of the market of its own."""
+    """Draw and plant `counts[strength]` anomalies of each mechanism, each in a copy of the market of its own.
+
+    names : default `mechanisms()`; the chapter's types are planted when they are named.
+    """
     eligible = ground.bars.traded & ground.tensors.active
     plants = [
         plant
-        for name in names
+        for name in (mechanisms() if names is None else names)
         for strength, count in counts.items()
         for plant in draw_plants(
             count, mechanism=name, strength=strength, shapes=shapes, calm=calm, eligible=eligible,
@@ -99,18 +118,24 @@ def grow(
     return Garden(ground, calm, [plant_and_recompute(ground, plant) for plant in bar])
 
 
-def catalogue(*gardens: Garden) -> pd.DataFrame:
-    """One row a plant of all gardens; see `data.draw_plants.plant_table`."""
-    return plant_table([p.plant for garden in gardens for p in garden.planted], gardens[0].ground.bars)
-
-
-# --- detectors that look at x alone, stock-day by stock-day -----------------------------------------------------------
+# --- what looks at x alone, stock-day by stock-day --------------------------------------------------------------------
 
 
 def category_signal(x: np.ndarray, tensors: Tensors) -> np.ndarray:
     """Mean |scaled feature| of each category, [..., 4] (equation 10)."""
     group = np.array(tensors.categories)
     return np.stack([np.abs(x[..., group == k]).mean(-1) for k in range(len(GROUPS))], -1)
+
+
+def mean_size(x: np.ndarray) -> np.ndarray:
+    """Mean |scaled feature| of stock-days [..., F]: the plain rule's score."""
+    return np.abs(x).mean(-1)
+
+
+def grade_plain(garden: Garden) -> Grade:
+    """The rule without a model: the category with the largest mean |scaled feature|, under `signal`."""
+    tensors = garden.ground.tensors
+    return grade_pointwise(garden, mean_size, {"signal": lambda x: category_signal(x, tensors)})
 
 
 def grade_pointwise(
@@ -122,75 +147,6 @@ def grade_pointwise(
     calm = score(tensors.x[garden.calm][tensors.active[garden.calm]])
     values = {name: np.array([rule(x).mean(0) for x in own]) for name, rule in rules.items()}
     return Grade([ranks(score(x), calm) for x in own], values, len(calm))
-
-
-def grade_detector(garden: Garden, entry: Entry, seed: int = 0, **params: Any) -> Grade | None:
-    """Fit a registered detector on the training sessions and grade it; None if it needs more than 20 past sessions."""
-    whole = panel_of(garden)
-    if entry.missing(whole):
-        return None
-    return grade_fitted(garden, create(entry.name, seed=seed, **params).fit(whole, garden.ground.tensors.train))
-
-
-def panel_of(garden: Garden) -> Panel:
-    """The undisturbed market with its sectors."""
-    return replace(garden.ground.tensors.panel(), sector=garden.ground.universe["sector"].to_numpy(object))
-
-
-def grade_fitted(garden: Garden, detector: Detector) -> Grade | None:
-    """Grade a fitted detector; None if it needs more than 20 past sessions.
-
-    The planted stretches are joined to one long panel. A detector that gives an undisturbed stretch another score
-    than the market has for it looks back further than a stretch reaches, and is not graded.
-    """
-    tensors, whole = garden.ground.tensors, panel_of(garden)
-    usual = detector.decision_function(whole)
-    calm = usual[garden.calm][tensors.active[garden.calm]]
-    ends = np.flatnonzero(garden.calm)[:: max(1, garden.calm.sum() // 20)]
-    alike = _with_everybody(tensors, [_stretch(tensors, t) for t in ends])
-    again = detector.decision_function(_joined(whole, alike))[REACH :: REACH + 1][: len(ends)]
-    if not np.allclose(again, usual[ends], rtol=1e-3, atol=1e-5, equal_nan=True):
-        return None
-    found = detector.decision_function(_joined(whole, _with_everybody(tensors, garden.planted)))
-    rank, row = [], 0
-    for marks in garden.marks:
-        row += REACH
-        rank.append(ranks(found[row : row + len(marks)][marks].astype(float), calm.astype(float)))
-        row += len(marks)
-    return Grade(rank, {}, len(calm))
-
-
-def _stretch(tensors: Tensors, end: int) -> Planted:
-    """The undisturbed sessions end-19 .. end, as if something had been planted."""
-    rows = slice(end - REACH, end + 1)
-    return Planted(
-        None, tensors.x[rows], tensors.active[end : end + 1], tensors.stress[end : end + 1],
-        tensors.returns[rows].astype(float), tensors.log_volume[rows].astype(float),
-    )  # fmt: skip
-
-
-def _with_everybody(tensors: Tensors, stretches: list[Planted]) -> list[Planted]:
-    """The stretches, and behind them an undisturbed one for each stock that trades in none: a trained detector refuses
-    a panel in which a stock is never active."""
-    absent = ~np.any([s.active.any(0) for s in stretches], axis=0)
-    last = [REACH + np.flatnonzero(tensors.active[REACH:, i])[-1] for i in np.flatnonzero(absent)]
-    return [*stretches, *(_stretch(tensors, end) for end in dict.fromkeys(last))]
-
-
-def _joined(panel: Panel, stretches: list[Planted]) -> Panel:
-    """Stretches one after the other, on made-up dates; all rows active wherever the last ones are."""
-    active = [np.concatenate([np.repeat(s.active[:1], len(s.x) - len(s.active), 0), s.active]) for s in stretches]
-    rows = sum(map(len, active))
-    return replace(
-        panel,
-        sessions=pd.bdate_range("2000-01-03", periods=rows),
-        x=np.concatenate([s.x for s in stretches]),
-        active=np.concatenate(active),
-        returns=np.concatenate([s.returns for s in stretches]),
-        log_volume=np.concatenate([s.log_volume for s in stretches]),
-        benchmarks=pd.DataFrame(index=pd.bdate_range("2000-01-03", periods=rows)),
-        stress=None,
-    )
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
@@ -260,15 +216,16 @@ def stored_grade(folder: Path, name: str, belongs: dict[str, Any], make: Callabl
         with replacing(path) as partial:
             np.savez_compressed(
                 partial,
-                rank=np.rint(np.concatenate(grade.rank) * 60_000).astype(np.uint16),
-                length=np.array([len(r) for r in grade.rank]),
+                rank=np.rint(np.concatenate([np.empty(0), *grade.rank]) * 60_000).astype(np.uint16),
+                length=np.array([len(r) for r in grade.rank], int),
                 n_calm=grade.n_calm,
                 **{f"rule_{rule}": values.astype(np.float32) for rule, values in grade.by_rule.items()},
+                **({"reason": grade.reason} if grade.reason else {}),
             )
     with np.load(path) as z:
-        rank = np.split(z["rank"] / 60_000, np.cumsum(z["length"])[:-1])
+        rank = np.split(z["rank"] / 60_000, np.cumsum(z["length"])[:-1]) if len(z["length"]) else []
         values = {key.removeprefix("rule_"): z[key].astype(float) for key in z.files if key.startswith("rule_")}
-        return Grade(rank, values, int(z["n_calm"]))
+        return Grade(rank, values, int(z["n_calm"]), str(z["reason"]) if "reason" in z.files else "")
 
 
 def belongs_to(garden: Garden) -> dict[str, Any]:
@@ -285,7 +242,7 @@ def belongs_to(garden: Garden) -> dict[str, Any]:
 def summary(garden: Garden, grade: Grade, rule: str | None = None) -> dict[str, Any]:
     """The figures of one method over all strengths, and under `by_strength`; see `evaluation.injection`.
 
-    Attribution is judged on the paper's four mechanisms alone.
+    Attribution is judged on the mechanisms for which the method has a column: the paper's four.
     """
     result = _figures(garden, grade, rule, np.ones(len(garden.planted), bool))
     by_strength = {s: _figures(garden, grade, rule, garden.strength == s) for s in STRENGTHS if s in garden.strength}
@@ -296,10 +253,18 @@ def _figures(garden: Garden, grade: Grade, rule: str | None, keep: np.ndarray) -
     chosen = np.flatnonzero(keep)
     rank = [grade.rank[p] for p in chosen]
     marks = [garden.marks[p] for p in chosen]
-    delay, share = delays([_spread_out(r, m) for r, m in zip(rank, marks, strict=True)], marks)
-    found = detection(np.concatenate(rank), grade.n_calm) | {"delay": delay, "stocks_alarmed": share}
-    named = keep & (garden.truth >= 0)
-    return (top1(grade.by_rule[rule][named], garden.truth[named]) if rule else {}) | found
+    delay, share, at_once = delays([_spread_out(r, m) for r, m in zip(rank, marks, strict=True)], marks)
+    found = detection(np.concatenate(rank), grade.n_calm) | {
+        "delay": delay,
+        "stocks_alarmed": share,
+        "at_once": at_once,
+    }
+    if not rule:
+        return found
+    named = keep & garden.nameable(grade.by_rule[rule])
+    values, truth, onset = grade.by_rule[rule][named], garden.truth[named], garden.onset[named]
+    blocks = {"top1_interval_sessions": by_block(values.argmax(1) == truth, onset)}
+    return top1(values, truth) | blocks | found
 
 
 def _spread_out(rank: np.ndarray, marks: np.ndarray) -> np.ndarray:
@@ -308,30 +273,13 @@ def _spread_out(rank: np.ndarray, marks: np.ndarray) -> np.ndarray:
     return out
 
 
-def detection_board(garden: Garden, seen: dict[str, Grade]) -> pd.DataFrame:
-    """Detection figures of each method, best AUROC first, with the AUROC of each mechanism alone."""
-    rows = []
-    for method, grade in seen.items():
-        r = summary(garden, grade)
-        by = {
-            MECHANISMS[m].label: np.concatenate([grade.rank[p] for p in np.flatnonzero(garden.truth == k)]).mean()
-            for k, m in enumerate(PAPER)
-        }
-        figures = {"AUROC": r["auroc"], "AP": r["ap"], "recall at 5%": r["recall_at_5"], "delay": r["delay"]}
-        rows.append({"method": method, **figures, "stocks alarmed": r["stocks_alarmed"], **by})
-    return pd.DataFrame(rows).sort_values("AUROC", ascending=False, kind="stable")
+def reliability(garden: Garden, grade: Grade, rule: str) -> tuple[pd.DataFrame, float]:
+    """Calibration of the weights on the plants that have a column; see `evaluation.injection.calibration`."""
+    named = garden.nameable(grade.by_rule[rule])
+    return calibration(grade.by_rule[rule][named], garden.truth[named])
 
 
 def part_of(grade: Grade, keep: np.ndarray) -> Grade:
     """The grade of some of the plants."""
     rank = [r for r, wanted in zip(grade.rank, keep, strict=True) if wanted]
-    return Grade(rank, {rule: values[keep] for rule, values in grade.by_rule.items()}, grade.n_calm)
-
-
-def result_line(method: str, reading: str, figures: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table of accuracy: the medium strength, and the accuracy at the others."""
-    medium, others = figures["by_strength"]["medium"], figures["by_strength"]
-    row = {"method": method, "reading": reading, "plants": medium["n_plants"], "top1, medium": medium["top1"]}
-    row |= dict(zip(("95% low", "95% high"), medium["top1_interval"], strict=True))
-    row |= {s: others[s]["top1"] if s in others else np.nan for s in STRENGTHS if s != "medium"}
-    return row | {"AUROC": medium["auroc"], "recall at 5%": medium["recall_at_5"]}
+    return replace(grade, rank=rank, by_rule={rule: values[keep] for rule, values in grade.by_rule.items()})

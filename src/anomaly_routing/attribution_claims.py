@@ -99,7 +99,8 @@ def consensus_answer(net: Network, garden: Garden, info: dict[str, Any]) -> dict
     for p in garden.planted:
         rows = slice(p.plant.onset - REACH, p.plant.last + 1)
         graded = slice(p.plant.onset, p.plant.last + 1)
-        quotes = tensors.returns[rows], tensors.log_volume[rows]
+        quoted = slice(rows.start - 1, rows.stop)
+        quotes = tensors.returns[quoted], tensors.log_volume[quoted]
         plain = Planted(None, tensors.x[rows], tensors.active[graded], tensors.stress[graded], *quotes)
         drop = consensus(net, tensors, plain, info) - consensus(net, tensors, p, info)
         if np.isfinite(drop).any():

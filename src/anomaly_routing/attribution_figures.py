@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
-from anomaly_routing.data.plants import MECHANISMS, PAPER, alter
+from anomaly_routing.data.plants import MECHANISMS, STRENGTHS, alter, mechanisms
 from anomaly_routing.evaluation.injection import confusion
 from anomaly_routing.planting import Ground, Planted
-from anomaly_routing.plots import BLUE, CHANCE, GREEN, GREY, GROUP_COLOURS, INK
+from anomaly_routing.plots import BLUE, CHANCE, GREEN, GREY, GROUP_COLOURS, INK, ORANGE, PURPLE, RED, SKY
 
-SHORT = ("price", "liquidity", "contagion", "momentum")
+CURVES = {
+    ("taught gate", "w"): GREEN,
+    ("largest mean |feature|", "signal"): ORANGE,
+    ("intended", "l"): SKY,
+    ("intended", "w_l"): PURPLE,
+    ("intended", "w"): BLUE,
+    ("literal", "w"): RED,
+}
+ADDED = GREEN  # colour of a mechanism that the paper does not have
 
 
 def draw_plants(ground: Ground, planted: list[Planted]) -> plt.Figure:
     """What the longest plant of each mechanism does to prices, volume and range, against the undisturbed bars."""
-    fig, axes = plt.subplots(3, len(PAPER), figsize=(10.5, 5.4), sharex="col")
+    names = list(dict.fromkeys(p.plant.mechanism for p in planted))
+    fig, axes = plt.subplots(3, len(names), figsize=(2.6 * len(names), 5.4), sharex="col", squeeze=False)
     old, tensors = ground.bars.columns, ground.tensors
-    for column, mechanism in enumerate(PAPER):
+    for column, mechanism in enumerate(names):
         mine = [p.plant for p in planted if p.plant.mechanism == mechanism]
         plant = max(mine, key=lambda p: (p.sessions, len(p.stocks)))
         now, span = alter(ground.bars, [plant]).columns, slice(plant.first - 3, plant.last + 4)
@@ -33,7 +46,7 @@ def draw_plants(ground: Ground, planted: list[Planted]) -> plt.Figure:
             )
         )
         for ax, values in zip(axes[:, column], (price / sd, volume, wide / np.maximum(usual, 1e-4)), strict=True):
-            ax.plot(day, values, color=GROUP_COLOURS[mechanism], lw=1, alpha=0.7)
+            ax.plot(day, values, color=GROUP_COLOURS.get(mechanism, ADDED), lw=1, alpha=0.7)
             ax.axvspan(-0.5, plant.sessions - 0.5, color=GREY, alpha=0.15, lw=0)
             if np.ptp(values) < 0.1:  # unchanged: no zoom into rounding
                 ax.set_ylim(values.mean() - 1, values.mean() + 1)
@@ -46,27 +59,67 @@ def draw_plants(ground: Ground, planted: list[Planted]) -> plt.Figure:
 
 
 def draw_confusion(values: dict[str, np.ndarray], truth: np.ndarray) -> plt.Figure:
-    """One matrix a method, shares of each planted mechanism. values : title -> [P, 4]."""
+    """One matrix a method, shares of each planted mechanism. values : title -> [P, K]. A mechanism that has no column
+    has a row: what it is taken for."""
+    short = [name.split("_")[0] for name in mechanisms()]
     fig, axes = plt.subplots(1, len(values), figsize=(2.6 * len(values), 3.3), sharey=True)
     for ax, (title, value) in zip(np.atleast_1d(axes), values.items(), strict=True):
         matrix = confusion(value, truth)
         share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
         ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for i, j in np.ndindex(4, 4):
+        for i, j in np.ndindex(share.shape):
             ax.text(j, i, f"{share[i, j]:.0%}", ha="center", va="center", fontsize=8,
                     color="white" if share[i, j] > 0.6 else INK)  # fmt: skip
-        ax.set_xticks(range(4), SHORT, rotation=35, ha="right")
-        ax.set_yticks(range(4), SHORT)
+        ax.set_xticks(range(share.shape[1]), short[: share.shape[1]], rotation=35, ha="right")
+        ax.set_yticks(range(len(share)), short[: len(share)])
         ax.set_title(title, fontsize=9.5)
         ax.set_xlabel("named")
     np.atleast_1d(axes)[0].set_ylabel("planted")
     return fig
 
 
-def draw_contagion(
-    ground: Ground, p: Planted, taught: np.ndarray, printed: np.ndarray, score: np.ndarray
+def draw_strength(
+    results: dict[tuple[str, str], dict[str, Any]], strength: np.ndarray, networks: Iterable[str]
 ) -> plt.Figure:
-    """A contagion over the prior graph, one panel a session. taught, printed : weight on contagion [D, N]."""
+    """Accuracy and AUROC by strength. results : (method, reading) -> `attribution.summary`; strength : of plants."""
+    fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8))
+    order = [s for s in STRENGTHS if s in strength]
+    for key, colour in {k: c for k, c in CURVES.items() if k in results}.items():
+        found = [results[key]["by_strength"][s] for s in order]
+        low, high = np.array([f["top1_interval"] for f in found]).T
+        style = {"color": colour, "marker": "o", "ms": 4, "lw": 1.4, "ls": "--" if key[0] == "literal" else "-"}
+        of_net = key[0] in networks
+        axes[0].plot(order, [f["top1"] for f in found], label=", ".join(key) if of_net else key[0], **style)
+        if not of_net:
+            axes[0].fill_between(order, low, high, color=colour, alpha=0.13, lw=0)
+        if key[1] in ("w", "signal"):
+            axes[1].plot(order, [f["auroc"] for f in found], label=f"{key[0]}, E" if of_net else key[0], **style)
+    axes[0].axhline(0.25, color=CHANCE, ls=":", lw=1)
+    axes[0].set(title="mechanism named right", ylim=(0, 1.02), ylabel="share of plants")
+    axes[1].set(title="planted stock-days against calm ones", ylim=(0.45, 1.02), ylabel="AUROC")
+    for ax, columns in zip(axes, (3, 2), strict=True):
+        ax.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=columns)
+    return fig
+
+
+def draw_calibration(tables: dict[str, tuple[pd.DataFrame, float]]) -> plt.Figure:
+    """Reliability of the largest weight; tables : method -> `evaluation.injection.calibration`."""
+    fig, ax = plt.subplots(figsize=(5.2, 4.0))
+    for (method, (table, error)), colour in zip(tables.items(), (GREEN, BLUE), strict=False):
+        ax.plot(table.weight, table.accuracy, "o-", color=colour, label=f"{method}: error {error:.2f}")
+        for row in table.itertuples():
+            at = {"xytext": (4, -10), "textcoords": "offset points", "fontsize": 7, "color": colour}
+            ax.annotate(row.n, (row.weight, row.accuracy), **at)
+    ax.plot([0.25, 1], [0.25, 1], color=GREY, ls=":", lw=1)
+    ax.set(xlabel="largest weight, mean of the bin", ylabel="share named right", xlim=(0.2, 1.02), ylim=(0, 1.04))
+    ax.legend(loc="lower right")
+    return fig
+
+
+def draw_contagion(
+    ground: Ground, p: Planted, taught: np.ndarray, network: np.ndarray, score: np.ndarray
+) -> plt.Figure:
+    """A contagion over the prior graph, one panel a session. taught, network : weight on contagion [D, N]."""
     tensors = ground.tensors
     n = len(tensors.tickers)
     reached = p.plant.graded(n)
@@ -84,7 +137,7 @@ def draw_contagion(
         ax.set_aspect("equal")
         ax.axis("off")
     sessions = np.arange(1, days + 1)
-    for weights, colour, text in ((taught, GREEN, "taught"), (printed, BLUE, "as printed")):
+    for weights, colour, text in ((taught, GREEN, "taught"), (network, BLUE, "network")):
         mean = [weights[d][reached[d]].mean() for d in range(days)]
         axes[-1].plot(sessions, mean, "o-", color=colour, label=text, ms=4)
     axes[-1].axhline(0.25, color=CHANCE, ls=":", lw=1)

@@ -18,10 +18,24 @@ from anomaly_routing.model.training import fit, make_training
 from anomaly_routing.tensors import Tensors
 
 
-def graded_checkpoint(path: Path, garden: Garden, folder: Path) -> Grade:
-    """Grade the network of a committed checkpoint; kept in `folder`."""
+def graded_checkpoint(path: Path, garden: Garden, folder: Path, part: str = "") -> Grade:
+    """Grade the network of a committed checkpoint; kept in `folder`. part : name of the set of plants, "" for main."""
     net, info = load_checkpoint(path)
-    return stored_grade(folder, path.stem, belongs_to(garden) | {"weights": info}, lambda: grade_network(net, garden))
+    name = f"{path.stem}-{part}" if part else path.stem
+    return stored_grade(folder, name, belongs_to(garden) | {"weights": info}, lambda: grade_network(net, garden))
+
+
+def graded_variants(
+    jobs: list[dict[str, Any]], garden: Garden, folder: Path, training: dict[str, Any]
+) -> dict[tuple[str, int], Grade]:
+    """(name, seed) -> grade. A job has `name` and may have `preset` (default intended), `overrides`, `seed` and its own
+    `training`, whose entries take the place of the common ones."""
+    grades = {}
+    for job in jobs:
+        job = {"preset": "intended", "overrides": {}, "seed": 0} | job
+        own = training | job.pop("training", {})
+        grades[job["name"], job["seed"]] = graded_variant(garden, folder, training=own, **job)
+    return grades
 
 
 def graded_variant(

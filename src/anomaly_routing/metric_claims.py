@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from anomaly_routing.attribution import REACH, Garden, Grade, belongs_to, grade_fitted, panel_of, stored_grade, summary
+from anomaly_routing.attribution import Garden, Grade, belongs_to, stored_grade, summary
+from anomaly_routing.attribution_detectors import LEAD, grade_fitted, panel_of
 from anomaly_routing.baselines.metric_learning.clustering import nearest
 from anomaly_routing.baselines.metric_learning.metric_vmf import MetricVMF
 from anomaly_routing.baselines.metric_learning.windows import Windows
@@ -75,11 +76,15 @@ def noisy(garden: Garden, level: float, seed: int = 0) -> Garden:
         sd = np.nan_to_num(np.nanstd(np.where(tensors.train[:, None], of, np.nan), axis=0))
         return (values + level * sd * rng.standard_normal(values.shape)).astype(values.dtype)
 
-    def both(of: Any) -> dict[str, np.ndarray]:
-        return {name: disturb(getattr(of, name), getattr(tensors, name)) for name in ("returns", "log_volume")}
+    def both(of: Any, skip: int = 0) -> dict[str, np.ndarray]:
+        names = ("returns", "log_volume")
+        return {
+            n: np.concatenate([getattr(of, n)[:skip], disturb(getattr(of, n)[skip:], getattr(tensors, n))])
+            for n in names
+        }
 
     market = replace(tensors, **both(tensors))
-    planted = [replace(p, **both(p)) for p in garden.planted]
+    planted = [replace(p, **both(p, skip=1)) for p in garden.planted]  # the detector does not read the first
     return replace(garden, ground=replace(garden.ground, tensors=market), planted=planted)
 
 
@@ -91,7 +96,7 @@ def carried(garden: Garden) -> Garden:
     tensors, planted = garden.ground.tensors, []
     volume = pd.DataFrame(tensors.log_volume).ffill().to_numpy()
     for p in garden.planted:
-        before = volume[[p.plant.onset - REACH - 1]]
+        before = volume[[p.plant.onset - LEAD - 1]]
         own = pd.DataFrame(np.concatenate([before, p.log_volume])).ffill().to_numpy()[1:]
         planted.append(replace(p, returns=np.nan_to_num(p.returns), log_volume=own))
     market = replace(tensors, returns=np.nan_to_num(tensors.returns), log_volume=volume)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from anomaly_routing.data.bars import Bars
-from anomaly_routing.data.plants import Plant, alter, check
+from anomaly_routing.data.plants import Plant, PlantError, alter, check
 from anomaly_routing.data.prior_graph import prior_graph
 from anomaly_routing.data.simulate import default_splits, simulate_market
 from anomaly_routing.data.sources import MarketData, data_hash, from_frames, load_market
@@ -45,7 +45,8 @@ class Ground:
 class Planted:
     """What one plant made of the market, for the sessions onset .. onset + D - 1 and the 19 before; N stocks.
 
-    x : float32 [D + 19, N, F]. active : bool [D, N]. stress : float64 [D, 4]. returns, log_volume : [D + 19, N].
+    x : float32 [D + 19, N, F]. active : bool [D, N]. stress : float64 [D, 4]. returns, log_volume : [D + 20, N], one
+    session more, for what compares a return with the 20 before it.
     """
 
     plant: Plant
@@ -95,8 +96,17 @@ def calm_sessions(tensors: Tensors, events: pd.DataFrame, part: np.ndarray | Non
 
 
 def plant_and_recompute(ground: Ground, plant: Plant) -> Planted:
-    """Alter the prices, compute all features of all stocks again, scale them; raises PlantError (see `data.plants`)."""
+    """Alter the prices, compute all features of all stocks again, scale them.
+
+    Raises PlantError (see `data.plants.alter`), also for a stock that trades but is not active on a session on which it
+    is graded: a detector has no score for it.
+    """
     check(plant, ground.bars)
+    out = plant.graded(len(ground.bars.tickers)) & ~ground.tensors.active[plant.onset : plant.last + 1]
+    if out.any():
+        names = ", ".join(ground.bars.tickers[out.any(0)])
+        when = f"{plant.mechanism} plant of {ground.bars.sessions[plant.onset]:%Y-%m-%d}"
+        raise PlantError(f"{when}: {names} trades but is not active on every session of it: choose other stocks")
     far = max(0, plant.first - LONG)
     changed = alter(ground.bars.copy(far, plant.last), [replace(plant, onset=plant.onset - far)])
     near = max(0, plant.first - far - SHORT)
@@ -120,6 +130,6 @@ def _scaled(ground: Ground, plant: Plant, begin: int, raw: np.ndarray, w: Inputs
     spread, amihud = (x[:, :, names.index(name)] for name in ("spread", "amihud"))
     stress = stress_indicators(w.r, active, raw[:, :, names.index("ext_z")], spread, amihud)
     first = plant.onset - begin
-    window = slice(first - FEATURE_WINDOW + 1, None)
+    window, quoted = slice(first - FEATURE_WINDOW + 1, None), slice(first - FEATURE_WINDOW, None)
     log_volume = np.log(np.where(w.traded, w.volume, np.nan))
-    return Planted(plant, x[window], active[first:], stress[first:], w.r[window], log_volume[window])
+    return Planted(plant, x[window], active[first:], stress[first:], w.r[quoted], log_volume[quoted])

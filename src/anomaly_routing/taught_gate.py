@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+from anomaly_routing.attribution import Garden, Grade, grade_pointwise
 from anomaly_routing.data.simulate import default_splits, simulate_market
 from anomaly_routing.data.simulate_events import MECHANISMS
 from anomaly_routing.data.sources import from_frames
@@ -90,6 +91,11 @@ class TaughtGate:
     def score(self, x: np.ndarray) -> np.ndarray:
         """Anomaly score [...] in (0, 1): one minus the probability of calm."""
         return 1 - self.probabilities(x)[..., CALM]
+
+
+def grade_gate(garden: Garden, gate: TaughtGate) -> Grade:
+    """Grade a taught gate on plants: its score, and its weights under `w`."""
+    return grade_pointwise(garden, gate.score, {"w": gate.weights})
 
 
 def _both(x: np.ndarray) -> np.ndarray:

@@ -124,11 +124,16 @@ def test_a_spike_is_taken_back_and_a_flat_line_is_flat(bars):
         ({"stocks": (0, 0)}, "not different positions"),
         ({"stocks": ()}, "not different positions"),
         ({"shapes": "third"}, "there are: price_shock"),
+        ({"delay": (0, -1)}, "delays are .*one for each of 2 stocks, from 0 to 3"),
+        ({"delay": (0, 4)}, "from 0 to 3"),
+        ({"delay": (0,)}, "one for each of 2 stocks"),
+        ({"delay": (0, 0, 0)}, "one for each of 2 stocks"),
+        ({"mechanism": "point", "sessions": 1}, "lasts 1 session, its shape needs 2"),
     ],
 )
 def test_a_plant_that_cannot_be_is_refused(bars, change, message):
     with pytest.raises(p.PlantError, match=message):
-        p.alter(bars, [p.Plant("price_shock", **SPOT | change)])
+        p.alter(bars, [p.Plant(**{"mechanism": "price_shock"} | SPOT | change)])
 
 
 def test_a_plant_on_a_stock_that_does_not_trade_is_refused(bars):

@@ -54,8 +54,10 @@ def test_scores_that_are_no_numbers_are_refused(bad):
 def test_delays_count_from_the_hit_of_each_stock():
     planted = np.array([[1, 0, 1], [1, 1, 1], [1, 1, 1]], bool)
     rank = np.array([[0.5, 0.99, 0.5], [0.97, 0.2, 0.5], [0.99, 0.96, 0.5]])
-    assert injection.delays([rank], [planted]) == (1.0, pytest.approx(2 / 3))
-    assert injection.delays([0 * rank], [planted]) == (None, 0)
+    assert injection.delays([rank], [planted]) == (1.0, pytest.approx(2 / 3), 0)
+    assert injection.delays([0 * rank], [planted]) == (None, 0, 0)
+    rank[0, 0] = 0.99  # on the session of the hit; the other alarm comes one later
+    assert injection.delays([rank], [planted]) == (0.5, pytest.approx(2 / 3), pytest.approx(1 / 3))
 
 
 def test_accuracy_with_its_exact_interval():
@@ -83,3 +85,36 @@ def test_agreement_of_an_attribution_with_itself_and_with_noise():
     assert injection.agreement(one, 2 * one) == {"same_argmax": 1.0, "correlation": pytest.approx(1.0)}
     chance = injection.agreement(one, other)
     assert chance["same_argmax"] == pytest.approx(0.25, abs=0.04) and abs(chance["correlation"]) < 0.06
+
+
+def test_a_collapsed_gate_has_no_correlation():
+    """Three weights of rounding error that move together are no path."""
+    shared = np.random.default_rng(4).random((50, 1))
+    collapsed = np.c_[1e-15 * shared * np.ones((1, 3)), np.ones((50, 1))]
+    found = injection.agreement(collapsed, collapsed)
+    assert found["same_argmax"] == 1 and np.isnan(found["correlation"])
+    assert injection.agreement(shared * np.ones((1, 4)), shared * np.ones((1, 4)))["correlation"] == pytest.approx(1)
+
+
+def test_an_interval_by_blocks_knows_what_a_block_is_worth():
+    """Blocks of one: the normal approximation. Blocks that stand or fall together: as wide as their number says."""
+    rng = np.random.default_rng(3)
+    right = rng.random(400) < 0.6
+    low, high = injection.by_block(right, np.arange(400))
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.24 / 400), rel=0.1) and low < right.mean() < high
+    together, block = np.repeat(right[:40], 10), np.repeat(np.arange(40), 10)
+    wide = injection.by_block(together, block)
+    assert wide[1] - wide[0] == pytest.approx(2 * 1.96 * np.sqrt(0.24 / 40), rel=0.2)
+
+
+def test_the_paired_test_is_a_sign_test_of_the_discordant_plants():
+    one, other = np.array([1, 1, 1, 1, 1, 0, 1, 0], bool), np.array([0, 0, 0, 0, 0, 1, 1, 0], bool)
+    found = injection.paired(one, other)
+    assert found["only the first"] == 5 and found["only the second"] == 1 and found["both"] == 1
+    assert found["p"] == pytest.approx(2 * (1 + 6) / 2**6)
+    assert injection.paired(one, one)["p"] == 1
+
+
+def test_a_mechanism_without_a_column_has_a_row():
+    matrix = injection.confusion(np.eye(4)[[0, 1, 3, 3]], np.array([0, 1, 4, 4]))
+    assert matrix.shape == (5, 4) and matrix[4].tolist() == [0, 0, 0, 2] and matrix.sum() == 4

@@ -1,9 +1,16 @@
 """Anomalies planted into prices and volumes: what each mechanism does to which stocks, session by session (SPEC 9.5).
 
 Nothing is written into features: a plant alters daily bars, and everything downstream is computed again. To add a
-mechanism, write its function and add one entry to `MECHANISMS`. The shapes are of another family than those of the
-simulated market (`simulate_events`): returns are replaced, not pushed along a decaying profile; a freeze stretches the
-bars around unchanged closes; contagion mixes returns with one common factor and reaches the stocks in waves.
+mechanism, write its function and append one entry to `MECHANISMS` (at the end: the place in the table is part of the
+seed). It is then drawn, planted, seen or not seen, and pictured. What attributes has a column for each of the paper's
+four mechanisms and none for it, so it has a row in the confusion matrices (what it is taken for) and no part in the
+accuracy; the taught gate gets a column when the mechanism is appended to the simulator's table too.
+How the shapes differ from the events of the simulated market (`simulate_events`), on which the taught gate is taught:
+a freeze stretches the bars around unchanged closes where the simulator widens quotes; contagion mixes returns with one
+falling factor and reaches the stocks in waves where the simulator pushes them along a decaying profile. Two shapes of
+the set `main` are close to the simulator's: a price shock is one jump of six standard deviations in both, and a trend
+is constant and then turns in both. `twin` has neither (two steps overnight, a trend that accelerates), so it is the
+sterner test.
 """
 
 from __future__ import annotations
@@ -133,6 +140,7 @@ class Mechanism:
     lead_in: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SETS, 0))
     waves: bool = False
     kind: str = "mechanism"
+    needs: int = 1  # sessions without which the shape is none
 
 
 MECHANISMS: dict[str, Mechanism] = {
@@ -173,7 +181,7 @@ MECHANISMS: dict[str, Mechanism] = {
         lead_in={"main": 20, "twin": 12},
     ),
     "point": Mechanism(
-        point, "point", {"main": {"sigmas": 5.0}, "twin": {"sigmas": 4.0}}, sessions=(2, 2), kind="chapter"
+        point, "point", {"main": {"sigmas": 5.0}, "twin": {"sigmas": 4.0}}, sessions=(2, 2), kind="chapter", needs=2
     ),
     "contextual": Mechanism(
         contextual, "contextual", {"main": {"sigmas": 1.5}, "twin": {"sigmas": 1.2}}, kind="chapter"
@@ -182,7 +190,12 @@ MECHANISMS: dict[str, Mechanism] = {
         collective, "collective", {"main": {}, "twin": {}}, sessions=(3, 5), kind="chapter"
     ),
 }  # fmt: skip
-PAPER = tuple(name for name, m in MECHANISMS.items() if m.kind == "mechanism")  # in the order of the paper's experts
+PAPER = ("price_shock", "liquidity", "contagion", "momentum")  # in the order of the paper's experts
+
+
+def mechanisms() -> tuple[str, ...]:
+    """Names of the kind "mechanism": the paper's four, then what a reader has added."""
+    return (*PAPER, *(name for name, m in MECHANISMS.items() if m.kind == "mechanism" and name not in PAPER))
 
 
 @dataclass(frozen=True)
@@ -219,8 +232,8 @@ def alter(bars: Bars, plants: list[Plant]) -> Bars:
     """The bars with the plants in them; what comes after a plant keeps its returns, on the new price level.
 
     Raises PlantError, naming the plant and the reason: outside the panel, on a stock that did not trade on every
-    session from 20 before the plant to its end, two plants in the same sessions, a price or a low that is not
-    positive.
+    session from 20 before the plant to its end, a delay for which the plant is too short, fewer sessions than the shape
+    needs, two plants in the same sessions, a price or a low that is not positive.
     """
     new = bars.copy()
     for plant in plants:
@@ -251,6 +264,12 @@ def check(plant: Plant, bars: Bars) -> None:
         raise PlantError(f"{_name(plant, bars)} needs {reach}, the panel has 0 to {s - 1}: move it inside")
     if not len(stocks) or stocks.min() < 0 or stocks.max() >= n or len(set(plant.stocks)) < len(stocks):
         raise PlantError(f"{_name(plant, bars)}: stocks are {plant.stocks}, not different positions in 0 to {n - 1}")
+    if len(plant.delay) != len(stocks) or min(plant.delay) < 0 or max(plant.delay) >= plant.sessions:
+        limits = f"one for each of {len(stocks)} stocks, from 0 to {plant.sessions - 1}"
+        raise PlantError(f"{_name(plant, bars)}: delays are {plant.delay}; give {limits}")
+    if plant.sessions < MECHANISMS[plant.mechanism].needs:
+        needs = f"its shape needs {MECHANISMS[plant.mechanism].needs}"
+        raise PlantError(f"{_name(plant, bars)} lasts {plant.sessions} session, {needs}: let it last longer")
     idle = ~bars.traded[plant.first - MEMORY - 1 : plant.last + 1, stocks].all(0)
     if idle.any():
         names = ", ".join(bars.tickers[stocks[idle]])

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from anomaly_routing.evaluation.statistics import clopper_pearson
 
 FALSE_ALARMS = 0.05
 BINS = 5  # of the reliability table
+STILL = 1e-6  # SD, as a share of the largest value, up to which a value counts as constant
 
 
 def ranks(planted: np.ndarray, calm: np.ndarray) -> np.ndarray:
@@ -50,8 +52,9 @@ def detection(rank: np.ndarray, n_calm: int) -> dict[str, Any]:
     }
 
 
-def delays(rank: list[np.ndarray], planted: list[np.ndarray]) -> tuple[float | None, float]:
-    """Median sessions from the hit to the first alarm, over the planted stocks that alarm; and the share that does.
+def delays(rank: list[np.ndarray], planted: list[np.ndarray]) -> tuple[float | None, float, float]:
+    """Mean sessions from the hit to the first alarm, over the planted stocks that alarm; the share that does; the share
+    that does on the very session of the hit.
 
     rank, planted : one [D, N] a plant; `planted` is True on its stock-days. A stock that raises no alarm before the
     plant ends is missed.
@@ -63,7 +66,8 @@ def delays(rank: list[np.ndarray], planted: list[np.ndarray]) -> tuple[float | N
             alarm = np.flatnonzero(r[mine[:, stock], stock] > 1 - FALSE_ALARMS)
             if len(alarm):
                 waited.append(int(alarm[0]))
-    return (float(np.median(waited)) if waited else None), len(waited) / max(stocks, 1)
+    at_once = sum(wait == 0 for wait in waited)
+    return (float(np.mean(waited)) if waited else None), len(waited) / max(stocks, 1), at_once / max(stocks, 1)
 
 
 def top1(values: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
@@ -82,10 +86,29 @@ def top1(values: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     }
 
 
+def by_block(right: np.ndarray, block: np.ndarray, draws: int = 2000, seed: int = 0) -> list[float]:
+    """95% bootstrap interval of the mean of `right`, bool [P], drawing whole blocks with replacement.
+
+    block : [P]; plants of one block (the same onset) share their sessions and are not independent of each other.
+    """
+    names, index = np.unique(block, return_inverse=True)
+    size, hits = np.bincount(index), np.bincount(index, right)
+    drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
+    return [float(q) for q in np.quantile(hits[drawn].sum(1) / size[drawn].sum(1), [0.025, 0.975])]
+
+
+def paired(one: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+    """Two methods on the same plants, bool [P] each, named right: exact test of McNemar, two-sided."""
+    first, second = int((one & ~other).sum()), int((other & ~one).sum())
+    p = binomtest(first, first + second).pvalue if first + second else 1.0
+    return {"only the first": first, "only the second": second, "both": int((one & other).sum()), "p": float(p)}
+
+
 def confusion(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Int [K, K]: planted mechanism by named mechanism."""
+    """Int [M, K], M >= K: planted mechanism by named mechanism; those that have no column come last."""
     k = values.shape[1]
-    return np.bincount(truth * k + values.argmax(1), minlength=k * k).reshape(k, k)
+    rows = max(k, int(truth.max(initial=0)) + 1)
+    return np.bincount(truth * k + values.argmax(1), minlength=rows * k).reshape(rows, k)
 
 
 def calibration(weights: np.ndarray, truth: np.ndarray) -> tuple[pd.DataFrame, float]:
@@ -111,7 +134,12 @@ def calibration(weights: np.ndarray, truth: np.ndarray) -> tuple[pd.DataFrame, f
 
 
 def agreement(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """Two attributions [P, K] of the same plants: share with the same largest value, mean correlation over the K."""
+    """Two attributions [P, K] of the same plants, or sessions: share with the same largest value, and the correlation
+    over the P, mean over those of the K that move in both (NaN if none does)."""
     same = float((one.argmax(1) == other.argmax(1)).mean())
-    paths = [np.corrcoef(a, b)[0, 1] for a, b in zip(one.T, other.T, strict=True) if a.std() > 0 and b.std() > 0]
+    least = [
+        STILL * np.abs(values).max(initial=0) for values in (one, other)
+    ]  # a collapsed gate moves in rounding alone
+    moving = [(a, b) for a, b in zip(one.T, other.T, strict=True) if a.std() > least[0] and b.std() > least[1]]
+    paths = [np.corrcoef(a, b)[0, 1] for a, b in moving]
     return {"same_argmax": same, "correlation": float(np.mean(paths)) if paths else np.nan}

@@ -1,0 +1,118 @@
+"""The tables and the rows of stability of notebook 08."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from anomaly_routing import attribution as a
+from anomaly_routing import attribution_stability as stability
+from anomaly_routing import attribution_tables as tables
+from anomaly_routing.attribution_figures import draw_calibration, draw_strength
+from anomaly_routing.data.plants import MECHANISMS, STRENGTHS, mechanisms
+from anomaly_routing.data.simulate import default_splits
+from anomaly_routing.planting import Ground, calm_sessions, simulated_ground
+from anomaly_routing.taught_gate import TaughtGate, grade_gate, lessons
+
+SESSIONS = 700
+NONE = pd.DataFrame({"date": pd.DatetimeIndex([])})
+
+
+@pytest.fixture(scope="module")
+def ground() -> Ground:
+    return simulated_ground(4, 16, SESSIONS, default_splits(SESSIONS))
+
+
+@pytest.fixture(scope="module")
+def garden(ground) -> a.Garden:
+    return a.grow(ground, calm_sessions(ground.tensors, NONE), {"medium": 3, "strong": 2}, "main", 0)
+
+
+@pytest.fixture(scope="module")
+def gates() -> list[TaughtGate]:
+    taught = lessons([11, 12], 16, SESSIONS)
+    return [TaughtGate.fit(taught.of([seed]), 2000) for seed in (11, 12)]
+
+
+def known(garden, wrong: list[int]) -> a.Grade:
+    """Everything seen; every mechanism named but those of the plants in `wrong`."""
+    named = garden.truth.copy()
+    named[wrong] = (named[wrong] + 1) % 4
+    return a.Grade([np.ones(m.sum()) for m in garden.marks], {"w": np.eye(4)[named]}, 100)
+
+
+def test_accuracy_beside_how_alike_lesson_and_plant_are(garden):
+    """Plants are in the order of the mechanisms: three medium and two strong each."""
+    table = tables.by_likeness({"main": garden}, {"main": known(garden, [0, 1, 3])}, "w")
+    assert table["named right"].tolist() == pytest.approx([1 / 3, 1, 1, 1]) and (table.plants == 3).all()
+    assert table["close to its lesson"].tolist() == ["yes", "no", "no", "yes"]
+    twin = tables.by_likeness({"twin": garden}, {"twin": known(garden, [])}, "w")
+    assert (twin["close to its lesson"] == "no").all()
+
+
+def test_paired_counts_are_those_of_the_medium_plants(garden):
+    one, other = known(garden, [5]), known(garden, [0, 1, 3, 5])
+    row = tables.paired_table({"main": garden}, {"main": one}, {"main": other}, ("w", "w")).iloc[0]
+    assert row["only the first"] == 2 and row["only the second"] == 0 and row.plants == 12 and row.both == 9
+
+
+def test_the_chapter_s_types_at_every_strength(ground):
+    types = [m for m in MECHANISMS if m not in mechanisms()]
+    counts = dict.fromkeys(STRENGTHS, 2)
+    chapter = a.grow(ground, calm_sessions(ground.tensors, NONE), counts, "main", 2, types)
+    before = a.grow(ground, calm_sessions(ground.tensors, NONE), {"medium": 2}, "main", 2, types)
+    medium = chapter.part(chapter.strength == "medium")
+    assert [p.plant for p in medium.planted] == [p.plant for p in before.planted]  # more strengths move no draw
+    grade = a.grade_plain(chapter)
+    table = tables.type_table(chapter, {"plain": grade})
+    assert len(table) == 9 and (table.plants == 2).all() and table.AUROC.between(0, 1).all()
+    mine = [r for p, r in zip(chapter.planted, grade.rank, strict=True) if p.plant.mechanism == "point"]
+    weak = table[(table.type == "point") & (table.strength == "weak")].iloc[0]
+    assert weak["AUROC"] == pytest.approx(np.concatenate(mine[:2]).mean())
+    assert weak["recall at 5%"] == pytest.approx((np.concatenate(mine[:2]) > 0.95).mean())
+
+
+def test_intervals_by_session_and_delays_stand_beside_the_others(garden):
+    figures = a.summary(garden, known(garden, [0]), "w")
+    row = tables.result_line("gate", "w", figures)
+    assert row["by session, low"] <= row["top1, medium"] <= row["by session, high"]
+    assert figures["at_once"] == 1 and figures["delay"] == 0
+
+
+def test_a_gate_agrees_with_itself_and_rows_say_over_what(garden, gates):
+    rows = stability.gate_rows(gates[0], garden)
+    same = {r["compared"]: r["same_argmax"] for r in rows}
+    assert same["stocks in another order"] == 1 and same["noise"] > 0.5
+    other = stability.gate_rows(gates[0], garden, other=gates[0])
+    assert [r["over"] for r in other] == ["plants", "sessions"] and all(r["same_argmax"] == 1 for r in other)
+    apart = stability.gate_rows(gates[0], garden, other=gates[1])
+    assert all(-1 <= r["correlation"] < 1 for r in apart)
+    daily = stability.session_weights(gates[0], garden.ground.tensors)
+    t = np.flatnonzero(garden.ground.tensors.test)[7]
+    own = gates[0].weights(garden.ground.tensors.x[t][garden.ground.tensors.active[t]])
+    assert np.allclose(daily[7], own.mean(0)) and len(daily) == garden.ground.tensors.test.sum()
+
+
+def test_seeds_are_compared_with_seed_0_of_their_own_variant():
+    def grade(values: np.ndarray) -> a.Grade:
+        return a.Grade([], dict.fromkeys(a.RULES, values))
+
+    eye = np.eye(4)
+    rows = stability.seed_rows({("x", 0): grade(eye), ("x", 1): grade(eye), ("y", 0): grade(eye), ("z", 1): grade(eye)})
+    assert {r["reading"].split(",")[0] for r in rows} == {"x"} and all(r["same_argmax"] == 1 for r in rows)
+
+
+def test_curves_and_reliability_draw_what_they_are_given(garden, gates):
+    graded = {("taught gate", "w"): grade_gate(garden, gates[0]), ("literal", "w"): known(garden, [])}
+    results = {key: a.summary(garden, grade, "w") for key, grade in graded.items()}
+    fig = draw_strength(results, garden.strength, ["literal"])
+    lines = {line.get_label(): line.get_ydata() for line in fig.axes[0].lines}
+    expected = [results["taught gate", "w"]["by_strength"][s]["top1"] for s in ("medium", "strong")]
+    assert list(lines["taught gate"]) == expected and list(lines["literal, w"]) == [1, 1]
+    table, error = a.reliability(garden, known(garden, []), "w")
+    assert error == 0 and table["n"].sum() == 20
+    fig = draw_calibration({"sure": (table, error)})
+    assert fig.axes[0].get_legend().get_texts()[0].get_text() == "sure: error 0.00"
+    plt.close("all")
