@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,25 @@ def stack(panel: Panel, names: tuple[str, ...]) -> np.ndarray:
 def masked(panel: Panel, values: np.ndarray) -> np.ndarray:
     """Scores as they leave a detector: float32 [S, N], NaN where inactive."""
     return np.where(panel.active, values, np.nan).astype(np.float32)
+
+
+def check_universe(fitted: Sequence[str], panel: Panel) -> None:
+    """Raise ValueError unless the panel has the stocks that were fitted, in their order: what was kept of each stock is
+    looked up by its place."""
+    if list(panel.tickers) == list(fitted):
+        return
+    remedy = "score the fitted stocks in their order, or fit on this universe"
+    if sorted(panel.tickers) == sorted(fitted):
+        place = next(i for i, (a, b) in enumerate(zip(panel.tickers, fitted, strict=True)) if a != b)
+        raise ValueError(
+            f"the panel has the fitted stocks in another order: {panel.tickers[place]} stands where "
+            f"{fitted[place]} was fitted. Remedy: {remedy}"
+        )
+    new, gone = sorted(set(panel.tickers) - set(fitted)), sorted(set(fitted) - set(panel.tickers))
+    raise ValueError(
+        f"the panel has other stocks than were fitted (new: {', '.join(new[:5]) or 'none'}; missing: "
+        f"{', '.join(gone[:5]) or 'none'}). Remedy: {remedy}"
+    )
 
 
 def fit_rows(panel: Panel, mode: str, train_mask: np.ndarray) -> np.ndarray:
@@ -126,15 +145,18 @@ class RobustScaling:
 
     centre: np.ndarray  # [N, 3]
     scale: np.ndarray  # [N, 3]
+    tickers: tuple[str, ...]  # the N stocks
 
     @classmethod
     def fit(cls, panel: Panel, rows: np.ndarray) -> RobustScaling:
         values = [series(panel, name) for name in SCALED_INPUTS]
         moments = [per_stock(panel, v, rows, "causal", lambda s: (np.median(s), robust_scale(s))) for v in values]
-        return cls(np.stack([m[:, 0] for m in moments], -1), np.stack([m[:, 1] for m in moments], -1))
+        centre, scale = (np.stack([m[:, k] for m in moments], -1) for k in (0, 1))
+        return cls(centre, scale, tuple(panel.tickers))
 
     def transform(self, panel: Panel) -> np.ndarray:
-        """Scaled inputs [S, N, 3], not clipped; NaN rows where an input is undefined."""
+        """Scaled inputs [S, N, 3], not clipped; NaN rows where an input is undefined. ValueError for other stocks."""
+        check_universe(self.tickers, panel)
         rows = stack(panel, SCALED_INPUTS)
         return ratio(rows - self.centre, np.broadcast_to(self.scale, rows.shape))
 

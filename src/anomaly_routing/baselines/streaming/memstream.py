@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anomaly_routing.baselines.deep import Batch, DeepDetector, DeepNetwork, Series, check_panel, checked
+from anomaly_routing.baselines.deep import Batch, DeepDetector, DeepNetwork, Series, checked
 from anomaly_routing.baselines.registry import register
 from anomaly_routing.panel import Panel
 
@@ -141,7 +141,7 @@ class MemStream(DeepDetector):
 
     def decision_function(self, panel: Panel) -> np.ndarray:
         """float32 [S, N], NaN where inactive; the stream starts in the panel's first session, whatever was fitted."""
-        check_panel(panel, fitted_width=self._width)
+        self._check_scored(panel)
         return checked(panel, self._stream(panel, self.net.beta), type(self).__name__)
 
     def _beta(self, panel: Panel) -> Tensor:
