@@ -97,11 +97,15 @@ class MetricVMF(DeepDetector):
         """The embedding; not a `DeepNetwork`, since its training goes by rules of its own."""
         return MetricNetwork(Windows(panel, self.window, tuple(self.modalities)).widths, self.window)
 
-    @torch.no_grad()
     def decision_function(self, panel: Panel) -> np.ndarray:
         self._check_scored(panel)
+        return checked(panel, self.score_rows(panel, np.argwhere(panel.active)), type(self).__name__)
+
+    @torch.no_grad()
+    def score_rows(self, panel: Panel, rows: np.ndarray) -> np.ndarray:
+        """[S, N], the scores of the stock-days [M, 2] (session, stock), NaN elsewhere."""
         self.net.eval()
-        source, rows = Windows(panel, self.window, tuple(self.modalities)), np.argwhere(panel.active)
+        source = Windows(panel, self.window, tuple(self.modalities))
         score = np.full(panel.active.shape, np.nan)
         for some in _pieces(rows):
             windows = self._windows(source, some)
@@ -110,7 +114,7 @@ class MetricVMF(DeepDetector):
             t = self._agreement(v, self.net.axis[cluster], self.net.mean[cluster])
             t = torch.where(v.any(1), t, self.net.expected[cluster])
             score[some[:, 0], some[:, 1]] = (1 - t).cpu().numpy()
-        return checked(panel, score, type(self).__name__)
+        return score
 
     def _agreement(self, v: Tensor, axis: Tensor, mean: Tensor) -> Tensor:
         """[M], mu.v with the sign of v that agrees with the axis; all [M, P]."""
