@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from planted_deep import auroc, coupled_panel, parity_panel, quiet_panel
+from planted_deep import auroc, coupled_market, parity_panel, quiet_panel
 from sklearn.metrics import roc_auc_score
 
 from anomaly_routing.baselines.registry import create, detectors
@@ -30,8 +30,8 @@ FLOORS = {
 # where the toy market does not need the training, a set of its own on which it matters (`planted_deep`)
 OWN = {
     "memstream": (parity_panel, 0.95, {"epochs": 100, "code": 3}),
-    "metric_vmf": (coupled_panel, 0.85, {"epochs": 20, "share": 0.4}),
-    "metric_watson": (coupled_panel, 0.85, {"epochs": 20, "share": 0.4}),
+    "metric_vmf": (coupled_market, 0.85, {"epochs": 20, "share": 0.4}),
+    "metric_watson": (coupled_market, 0.85, {"epochs": 20, "share": 0.4}),
 }
 DEEP = [name for name, entry in detectors().items() if entry.stage == "deep_baselines"]
 
@@ -56,13 +56,15 @@ def test_training_finds_what_an_untrained_copy_does_not(name):
 def test_training_finds_what_an_untrained_copy_does_not_in_a_set_of_its_own(name, seed):
     """Everything else, memory, clusters and laws of directions, is fitted in both copies."""
     make, floor, params = OWN[name]
-    panel, train, marked, judged = make(seed)
+    toy = make(seed)
     trained, untrained, norm = (
-        roc_auc_score(marked[judged], detector.fit(panel, train).decision_function(panel)[judged])
+        roc_auc_score(
+            toy.cells[toy.judged], detector.fit(toy.panel, toy.train).decision_function(toy.panel)[toy.judged]
+        )
         for detector in (
             create(name, seed=seed, **params),
             create(name, seed=seed, **params | {"epochs": 0}),
-            create("l2_norm" if panel.features else "mean_abs_return"),
+            create("l2_norm" if toy.panel.features else "mean_abs_return"),
         )
     )
     assert trained > floor and untrained < floor - 0.1, (trained, untrained)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from anomaly_routing.baselines.inputs import check_universe
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.training import TrainingConfig, choose_device, chunks
 from anomaly_routing.panel import Panel

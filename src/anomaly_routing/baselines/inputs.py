@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.features.rolling import MIN_VALID, enough, lag, rolling_central_sum, rolling_count, rolling_mean
 from anomaly_routing.panel import FEATURE_WINDOW, Panel
 
@@ -48,25 +49,6 @@ def stack(panel: Panel, names: tuple[str, ...]) -> np.ndarray:
 def masked(panel: Panel, values: np.ndarray) -> np.ndarray:
     """Scores as they leave a detector: float32 [S, N], NaN where inactive."""
     return np.where(panel.active, values, np.nan).astype(np.float32)
-
-
-def check_universe(fitted: Sequence[str], panel: Panel) -> None:
-    """Raise ValueError unless the panel has the stocks that were fitted, in their order: what was kept of each stock is
-    looked up by its place."""
-    if list(panel.tickers) == list(fitted):
-        return
-    remedy = "score the fitted stocks in their order, or fit on this universe"
-    if sorted(panel.tickers) == sorted(fitted):
-        place = next(i for i, (a, b) in enumerate(zip(panel.tickers, fitted, strict=True)) if a != b)
-        raise ValueError(
-            f"the panel has the fitted stocks in another order: {panel.tickers[place]} stands where "
-            f"{fitted[place]} was fitted. Remedy: {remedy}"
-        )
-    new, gone = sorted(set(panel.tickers) - set(fitted)), sorted(set(fitted) - set(panel.tickers))
-    raise ValueError(
-        f"the panel has other stocks than were fitted (new: {', '.join(new[:5]) or 'none'}; missing: "
-        f"{', '.join(gone[:5]) or 'none'}). Remedy: {remedy}"
-    )
 
 
 def fit_rows(panel: Panel, mode: str, train_mask: np.ndarray) -> np.ndarray:

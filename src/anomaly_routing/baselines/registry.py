@@ -2,8 +2,8 @@
 
 A detector has `fit(panel, train_mask) -> self` and `decision_function(panel) -> float32 [S, N]`: NaN where
 `panel.active` is False, higher = more anomalous. A detector that keeps something of each stock scores the fitted stocks
-in their order alone (`inputs.check_universe`); every other may score any universe. To add one, put a single file into a
-folder of this package:
+in their order alone (`universe.check_universe`); every other may score any universe. To add one, put a single file into
+a folder of this package:
 
     @register("my_detector", family="trivial", title="My detector", reference="where it comes from")
     @dataclass

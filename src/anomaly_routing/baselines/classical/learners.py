@@ -18,12 +18,12 @@ from anomaly_routing.baselines.inputs import (
     CHAPTER_INPUTS,
     MIN_SAMPLE,
     RobustScaling,
-    check_universe,
     fit_rows,
     masked,
     stack,
     subsample,
 )
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.panel import Panel
 
 

@@ -9,7 +9,6 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from anomaly_routing.baselines.inputs import (
     MIN_SAMPLE,
-    check_universe,
     fit_rows,
     masked,
     on_observed,
@@ -19,6 +18,7 @@ from anomaly_routing.baselines.inputs import (
 from anomaly_routing.baselines.registry import register
 from anomaly_routing.baselines.statistical.decomposition import PERIOD, stl, trailing_maps
 from anomaly_routing.baselines.statistical.iqr import beyond_quartiles, quartiles
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.panel import Panel
 
 

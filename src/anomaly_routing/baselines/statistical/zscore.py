@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from anomaly_routing.baselines.inputs import check_universe, fit_rows, masked, per_stock, ratio, series
+from anomaly_routing.baselines.inputs import fit_rows, masked, per_stock, ratio, series
 from anomaly_routing.baselines.registry import register
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.panel import Panel
 
 
