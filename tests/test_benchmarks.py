@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,7 +19,7 @@ from anomaly_routing.model.checkpoints import load_checkpoint
 from anomaly_routing.model.network import MODULES, build_model
 from anomaly_routing.model.training import Batch, loss_terms
 from anomaly_routing.readme import model_times
-from anomaly_routing.runs import RunStore, read_run
+from anomaly_routing.runs import Run, RunKey, RunStore, read_run
 from benchmarks import costs, gpu_session
 from benchmarks.model import Plan, growth, measure, random_tensors
 from benchmarks.model_reference import Reference, loss, training_step
@@ -27,6 +28,8 @@ from benchmarks.operations import activation_floats, multiply_accumulates
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "model"))
+sys.path.insert(0, str(ROOT / "tests" / "baselines"))
+from planted_panel import planted_panel, quick
 from small_networks import PRESETS, mixed, network, shaken
 
 STOCKS = 5
@@ -293,12 +296,40 @@ def test_costs_stand_side_by_side(tmp_path, monkeypatch, capsys):
     random_tensors(6, 130).save(tmp_path / "tensors.npz")
     monkeypatch.setattr(costs, "trainable", lambda: {"gcn_ae": None})
     monkeypatch.setattr(costs, "PRESETS", {"intended": None})
-    costs.main(["--tensors", str(tmp_path / "tensors.npz"), "--epochs", "1", "--out", str(tmp_path / "costs.json")])
+    days = pd.date_range("2020-01-01", periods=2)
+    for seed, epochs in enumerate((9, 4, 7)):
+        store = RunStore(tmp_path / "runs" / "deep")
+        run = Run(
+            np.zeros((2, 1), "f4"), days, ["A"], pd.DataFrame({"mean": [0.0, 1.0]}, index=days), {"epochs": epochs}
+        )
+        keys = [RunKey("m", "gcn_ae", "causal", k, {}, "hash", 1) for k in range(seed + 1)]
+        store.save(keys[-1], run)
+        store.mark_current(keys)
+    asked = {"--tensors": "tensors.npz", "--runs": "runs", "--out": "costs.json"}
+    costs.main(["--epochs", "1", *(part for k, v in asked.items() for part in (k, str(tmp_path / v)))])
     found = json.loads((tmp_path / "costs.json").read_text())
     assert (found["stocks"], found["sessions"]) == (6, 130)
     model, baseline = found["rows"]
     assert (model["method"], baseline["method"]) == ("intended", "gcn_ae")
     for row in found["rows"]:
-        assert all(row[k] > 0 for k in ("epoch_seconds", "score_milliseconds", "peak_gib", "parameters"))
+        measured = ("epoch_seconds", "score_milliseconds", "session_milliseconds", "fit_gib", "score_gib", "parameters")
+        assert all(row[k] > 0 for k in measured) and row["outside_seconds"] >= 0
+    assert (model["epochs"], model["fit_seconds"], model["window"]) == (None, None, 20)
+    assert (baseline["epochs"], baseline["window"]) == (7, 1)
+    expected = baseline["outside_seconds"] + 7 * baseline["epoch_seconds"]
+    assert baseline["fit_seconds"] == pytest.approx(expected, rel=1e-3)
+    assert model["scored_sessions"] == baseline["scored_sessions"] == 90
+    assert model["fit_gib"] > model["score_gib"], "gradients are held in training alone"
     assert model["parameters"] > 100 * baseline["parameters"] and model["epoch_seconds"] > baseline["epoch_seconds"]
     assert "gcn_ae" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", costs.trainable())
+def test_one_session_alone_scores_as_in_the_whole(name):
+    planted = planted_panel()
+    panel = replace(planted.panel, benchmarks=planted.panel.benchmarks.iloc[:0])
+    detector = quick(name, "causal", epochs=1).fit(panel, planted.train)
+    panel = costs.sessions_of(panel, slice(200, 340))  # stock 2 has not left yet
+    expected, found = detector.decision_function(panel)[-1], costs.single_session(detector, panel)
+    for _ in range(2):  # the first has changed nothing
+        np.testing.assert_allclose(found()[panel.active[-1]], expected[panel.active[-1]], rtol=1e-4, atol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,7 +28,7 @@ from anomaly_routing.readme import (
 )
 from anomaly_routing.runs import RunStore, read_meta, read_run
 from anomaly_routing.scoreboard import board, by_aggregation, collect, evaluate_runs
-from anomaly_routing.table1 import table1
+from anomaly_routing.table1 import COSTS, read_costs, table1
 from tests.conftest import ROOT
 from tests.markets import random_prices, universe
 
@@ -63,7 +65,7 @@ def test_plan_takes_the_detectors_of_one_stage(panel):
     assert {detectors()[name].stage for name in default["method"]} == {"baselines"}
     rows = model.set_index("method")
     assert list(rows.loc["intended", "seed"]) == [0, 1] and rows.loc["literal", "seed"] == 0  # it looks ahead
-    assert set(rows["reason"]) == {"the panel has no prior graph, stress indicators or feature groups"}
+    assert set(rows["reason"]) == {"the panel has no prior graph"}
     assert rows["params"].iloc[0] == {"epochs": 1}
 
 
@@ -232,14 +234,31 @@ def test_headline_is_made_from_metrics(scored):
     methods = scored[3]
     metrics = {"market": "m", "n_events": 3, "test_sessions": 100, "methods": methods}
     claims = {"T1.lstm_ae.hits": 6, "T1.lstm_ae.lead": 1.5}
-    table = table1(methods, claims, {"random": {"seconds": 12.3}})
+    table = table1(methods, claims, {"random": dict(zip(COSTS, (12.34, 0.5, 1.0), strict=False))})
     text = headline(metrics, table)
-    assert "| *null (1)* | 0 / 3 |" in text and "zscore" not in text
-    assert "| lstm_ae | not run |" in text and "| LSTM-AE |" not in text
+    assert text.count("| *null (1)* | 0 / 3 |") == 2 and "zscore" not in text
+    found = methods["random"]["matched"]
+    matched = f"| {found['hits']} / 3 | {found['hits_low']:.0f}-{found['hits_high']:.0f} |"
+    line = next(line for line in text.split("matched allowance")[1].splitlines() if "*random" in line)
+    assert matched in line and line.endswith("| 12.3 | 0.5 | 1 |  |")
+    assert next(line for line in text.splitlines()[::-1] if "*null" in line).endswith("|  |  |  |  |")
+    assert text.count("| lstm_ae | not run |") == 2 and "| LSTM-AE |" not in text
     claimed = headline(metrics | {"market": "us100"}, table)
     assert "| LSTM-AE | lstm_ae | 6 | not run |" in claimed
-    widths = {line.count("|") for line in claimed.splitlines() if line.startswith("|")}
-    assert len(widths) == 1 and len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+    for said in (text, claimed):
+        tables = [part.splitlines() for part in said.split("\n\n") if part.startswith("|")]
+        assert len(tables) == 2 and len(tables[0]) == len(tables[1]) == len(table) + 2
+        assert all(len({line.count("|") for line in lines}) == 1 for lines in tables)
+
+
+def test_costs_of_a_market_are_those_that_were_measured_on_it(tmp_path):
+    assert read_costs(tmp_path / "costs.json", "m") == {}
+    old = {"method": "cola", "epoch_seconds": 2.0, "peak_gib": 1.5}
+    new = {"method": "tranad", "fit_seconds": 60.5, "session_milliseconds": 0.25, "fit_gib": 1.5, "score_gib": 0.5}
+    (tmp_path / "costs.json").write_text(json.dumps({"market": "m", "rows": [old, new]}))
+    found = read_costs(tmp_path / "costs.json", "m")
+    assert found["tranad"] == dict(zip(COSTS, (60.5, 0.25, 1.5, 0.5), strict=True))
+    assert set(found["cola"].values()) == {None} and read_costs(tmp_path / "costs.json", "other") == {}
 
 
 def test_table_one_has_the_papers_rows_in_their_order_and_says_what_was_not_run(scored):

@@ -139,7 +139,7 @@ PEERS = (
         0.001,
         f"About 0.88 in the authors' paper; 0.8823 {DGLD}.",
         f"the authors' settings, but {ROUNDS} test rounds for their 256; our walks keep the first three others met, "
-        "their walks the lowest numbers, the target perhaps among them: done like that, seed 0 falls to 0.860",
+        "their walks the lowest numbers, the target perhaps among them",
         targets=300,
         shares="after",
         keep_best=True,
@@ -161,8 +161,8 @@ PEERS = (
         0.001,
         f"0.9679 {DGLD}.",
         "settings of that repository, whose copy of Cora comes as shares; there at most 100 epochs, a stop rule on "
-        "the training loss, and an attention that reaches unlinked nodes too; with links alone it goes on to "
-        "overfit, to 0.71 at epoch 100 with seed 0",
+        "the training loss, and an attention that reaches unlinked nodes too; here no stop rule: the earlier epoch is "
+        "chosen, the later one shows how the figure falls",
         shares="before",
     ),
     Peer(

@@ -111,9 +111,10 @@ def judge(seed: int, **settings: Any) -> dict[str, float]:
     train = np.arange(SESSIONS) < FITTED
     detector = GraphHawkes(seed=seed, device="cpu", **settings).fit(market.panel, train)
     alone = GraphHawkes(seed=seed, device="cpu", **settings)
+    no_links = replace(market.panel, prior=np.zeros_like(market.panel.prior))
     scores = {
         "fitted": detector.decision_function(market.panel),
-        "alone": _without_graph(alone.fit(replace(market.panel, prior=None), train), market.panel),
+        "alone": alone.fit(no_links, train).decision_function(no_links),
         "true": surprise(market.events, market.intensity),
         "constant": surprise(market.events, np.broadcast_to(constant(market.events[train]), market.events.shape)),
     }
@@ -129,10 +130,6 @@ def judge(seed: int, **settings: Any) -> dict[str, float]:
         "near_first": float(near[0][0]),
         "near_second": float(near[1][1]),
     }
-
-
-def _without_graph(detector: GraphHawkes, panel: Panel) -> np.ndarray:
-    return detector.decision_function(replace(panel, prior=None))
 
 
 def run(folder: Path, seeds: Sequence[int], **settings: Any) -> list[dict]:

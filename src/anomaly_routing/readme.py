@@ -21,6 +21,7 @@ from anomaly_routing.files import read_json, replacing
 from anomaly_routing.ledger import summary
 from anomaly_routing.markets import stage_seconds
 from anomaly_routing.paths import repository
+from anomaly_routing.table1 import COSTS, NOT_RUN
 
 SUMMARY_START, SUMMARY_END = "<!-- summary: written by make readme -->", "<!-- end of summary -->"
 START, END = "<!-- headline: written by make readme -->", "<!-- end of headline -->"
@@ -74,22 +75,29 @@ def headline(metrics: dict[str, Any], table: pd.DataFrame) -> str:
     claimed = market == "us100"  # the paper's counts are of that market
     heads = (["Table 1"] if claimed else []) + ["method (seeds)"] + (["the paper's hits"] if claimed else [])
     heads += ["our hits", "95%", "by chance", "p", "alarm days", "with a second channel"]
-    heads += ["matched: test hits", "p", "p, March once", "alarm days"]
-    heads += (["the paper's lead"] if claimed else []) + ["our lead", "seconds"]
+    heads += (["the paper's lead"] if claimed else []) + ["our lead"]
+    matched = ["method (seeds)", "hits", "95%", "by chance", "p", "test hits", "p", "p, March once", "alarm days"]
+    matched += ["lead", *COSTS]
+    rows = table.to_dict("records")
     lines = [
         f"**{TITLES.get(market, market)}** (`{market}`{draw}; {metrics['n_events']} events, "
         f"{metrics['test_sessions']} test sessions; tier {tiers}, {devices}). {summary.beats_sentence(methods)}",
         "",
-        "| " + " | ".join(heads) + " |",
-        "|" + "---|" * len(heads),
+        *_table(heads, [_paper_cells(row, claimed) for row in rows]),
+        "",
+        "The same runs with a matched allowance of alarms, and what each method costs:",
+        "",
+        *_table(matched, [_matched_cells(row) for row in rows]),
     ]
-    return "\n".join([*lines, *(_line(row, claimed) for row in table.to_dict("records"))])
+    return "\n".join(lines)
 
 
 def explained(root: Path) -> str:
     """What the columns of these tables are, with the settings of the real market and of the protocols."""
     claims = {name: claim.value for name, claim in load_claims(root / "paper" / "claims.yaml").items()}
     reports, budget = f"reports/{MARKETS[0]}", BUDGETS[HEADLINE_BUDGET]
+    measured = read_json(root / "reports" / "costs.json")
+    costed = all(key in row for row in measured["rows"] for key in COSTS.values())
     ours = read_json(root / reports / "metrics.json")["methods"][summary.MODEL]["paper"]
     return cards.filled(
         root,
@@ -102,19 +110,30 @@ def explained(root: Path) -> str:
         nominal=1 - claims["S2.threshold"] / 100,
         allowed=budget.allowed,
         history=HISTORY,
+        costs=f"measured on {TITLES[measured['market']]}, {measured['device']}" if costed else NOT_RUN,
         scorecard=f"{reports}/notebooks/12_scorecard.ipynb",
         baselines=f"{reports}/notebooks/04_deep_baselines.ipynb",
     ).strip()
 
 
-def _line(row: dict[str, Any], claimed: bool) -> str:
-    """One row of Table 1 redone, as Markdown."""
-    row = {key: None if pd.isna(value) else value for key, value in row.items()}
+def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table; a row that is shorter than its head ends in empty cells."""
+    filled = [row + [""] * (len(heads) - len(row)) for row in rows]
+    return ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads), *("| " + " | ".join(r) + " |" for r in filled)]
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if pd.isna(value) else value for key, value in row.items()}
+
+
+def _paper_cells(row: dict[str, Any], claimed: bool) -> list[str]:
+    """One row of Table 1 redone under the paper's protocol."""
+    row = _known(row)
     paper = [f"{row['the paper: hits']:.0f}" if row["the paper: hits"] is not None else ""] if claimed else []
     lead = [_number(row["the paper: lead"])] if claimed else []
     first = [row["row of the paper"] or ""] if claimed else []
     if row["status"] != "run":
-        return "| " + " | ".join([*first, row["method"], *paper, "not run", *[""] * 9, *lead, "", ""]) + " |"
+        return [*first, row["method"], *paper, NOT_RUN, *[""] * 5, *lead]
     seeds = row["lowest seed"], row["highest seed"]
     spread = f" ({seeds[0]:.0f}-{seeds[1]:.0f})" if row["n_seeds"] > 1 else ""
     cells = [*first, _shown(row), *paper, f"{row['paper: hits']:.0f} / {row['paper: of']:.0f}{spread}"]
@@ -122,9 +141,20 @@ def _line(row: dict[str, Any], claimed: bool) -> str:
     cells += [_p(row["paper: p"]), _percent(row["paper: alarm days"])]
     second = row.get("paper +MPI: hits")
     cells += ["" if second is None else f"{second:.0f} (chance {_number(row['paper +MPI: by chance'])})"]
-    cells += [f"{row['matched: test hits']:.0f} / {row['matched: of test']:.0f}", _p(row["matched: p, test"])]
-    cells += [_p(row["matched: p, test, March 2023 once"]), _percent(row["matched: alarm days"]), *lead]
-    return "| " + " | ".join([*cells, _number(row["paper: lead"]), _number(row.get("seconds"), 0)]) + " |"
+    return [*cells, *lead, _number(row["paper: lead"])]
+
+
+def _matched_cells(row: dict[str, Any]) -> list[str]:
+    """One row of Table 1 redone at the matched budget, with its costs."""
+    row = _known(row)
+    if row["status"] != "run":
+        return [row["method"], NOT_RUN]
+    cells = [_shown(row), f"{row['matched: hits']:.0f} / {row['matched: of']:.0f}"]
+    cells += [f"{row['matched: 95% low']:.0f}-{row['matched: 95% high']:.0f}", _number(row["matched: by chance"])]
+    cells += [_p(row["matched: p"]), f"{row['matched: test hits']:.0f} / {row['matched: of test']:.0f}"]
+    cells += [_p(row["matched: p, test"]), _p(row["matched: p, test, March 2023 once"])]
+    cells += [_percent(row["matched: alarm days"]), _number(row["matched: lead"])]
+    return cells + ["" if row.get(name) is None else f"{row[name]:.3g}" for name in COSTS]
 
 
 def _shown(row: dict[str, Any]) -> str:

@@ -65,7 +65,6 @@ def collect(paths: MarketPaths, second: bool = False) -> pd.DataFrame:
         key, info = meta["key"], meta["info"]
         row = {"label": label(key["method"], key["variant"]), "method": key["method"], "variant": key["variant"]}
         row |= {k: info[k] for k in ("family", "title", "lookahead", "stochastic", "tier", "device", "seconds")}
-        row["milliseconds a session"] = info.get("milliseconds_a_session")
         row |= {"seed": key["seed"], "data_hash": key["data_hash"], "path": path}
         rows.append(row | {"second": False})
         if second and "second_channel" in info:

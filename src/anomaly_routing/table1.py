@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from anomaly_routing.files import read_json
 
 PAPER_ROWS = {  # row of Table 1 -> (claim, methods that answer for it)
     "LSTM-AE": ("T1.lstm_ae", ("lstm_ae",)),
@@ -29,7 +32,7 @@ def table1(methods: dict[str, Any], claims: dict[str, Any], costs: dict[str, dic
     """One row a method: the paper's in its order, what the sources name beside them, the trivial detectors.
 
     methods : of `scoreboard.evaluate_runs`, rows `... +MPI` among them. claims : id -> value of `paper/claims.yaml`.
-    costs : method -> seconds of a training and milliseconds of scoring one session, of the first stored seed.
+    costs : method -> columns of `read_costs`; a method that is not in it, a trivial one say, has none.
     A method without a run has the status `not run` and no figure.
     """
     listed = [(row, claim, method) for row, (claim, members) in PAPER_ROWS.items() for method in members]
@@ -58,6 +61,24 @@ def _row(
         if second:
             line |= {f"{protocol} +MPI: {name}": second[protocol][key] for name, key in SECOND_COLUMNS.items()}
     return line | costs.get(method, {})
+
+
+def read_costs(file: Path, market: str) -> dict[str, dict[str, float | None]]:
+    """Method -> `COSTS` as measured on this market (`benchmarks/costs.py`: all methods in one run on one quiet device).
+
+    What was not measured is None; without the file, or where it is of another market, nobody has costs.
+    """
+    measured = read_json(file) if file.exists() else {}
+    rows = measured["rows"] if measured.get("market") == market else []
+    return {row["method"]: {name: row.get(key) for name, key in COSTS.items()} for row in rows}
+
+
+COSTS = {  # name -> key of a row of reports/costs.json
+    "seconds of a fit": "fit_seconds",
+    "ms for one session": "session_milliseconds",
+    "GiB to fit": "fit_gib",
+    "GiB to score": "score_gib",
+}
 
 
 COLUMNS = {  # name -> key of a protocol's line

@@ -15,6 +15,12 @@ from anomaly_routing.baselines.registry import detectors
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.training import TrainingConfig
 
+READ_THE_GRAPH = {"gcn_ae", "gat_ae", "dominant", "cola", "anomaly_dae", "ghrn_star", "graph_hawkes"}
+WINDOWS = {  # sessions of a sample, with the quick parameters
+    "lstm_ae": 20, "anomaly_transformer": 10, "tranad": 5, "mtad_gat": 8, "evolve_gcn": 24, "graph_hawkes": 10,
+    "metric_vmf": 5, "metric_watson": 5, "memstream": 1, "robust_autoencoder": 1, "real_nvp": 1, "gcn_ae": 1,
+    "gat_ae": 1, "dominant": 1, "cola": 1, "anomaly_dae": 1, "ghrn_star": 1,
+}  # fmt: skip
 DEEP = [name for name, entry in detectors().items() if entry.stage == "deep_baselines"]
 
 
@@ -154,13 +160,34 @@ def spoilt(kind):
         return replace(panel, active=active), train
     if kind == "gap":
         return panel, train & (np.arange(len(train)) != 100)
-    few = {k: getattr(panel, k)[:2] for k in ("sessions", "x", "active", "returns", "log_volume", "stress")}
+    if kind in ("returns", "log_volume"):
+        values = getattr(panel, kind).copy()
+        values[100, 4] = -np.inf
+        return replace(panel, **{kind: values}), train
+    if kind == "x":
+        x = panel.x.copy()
+        x[100, 4, 2] = np.inf
+        return replace(panel, x=x), train
+    if kind == "edge":
+        prior = panel.prior.copy()
+        prior[3, 4] = np.nan
+        return replace(panel, prior=prior), train
+    return first_sessions(panel, 2), np.ones(2, bool)
+
+
+def first_sessions(panel, n):
+    """The first n sessions, everybody active."""
+    few = {k: getattr(panel, k)[:n] for k in ("sessions", "x", "active", "returns", "log_volume", "stress")}
     active = np.ones_like(few["active"])
-    return replace(panel, **few | {"active": active, "benchmarks": panel.benchmarks[:2]}), np.ones(2, bool)
+    return replace(panel, **few | {"active": active, "benchmarks": panel.benchmarks[:n]})
 
 
 REASONS = {
     "nan": "x is nan, first in f2 of S4 on",
+    "x": "x is inf, first in f2 of S4 on",
+    "returns": "returns is -inf, first of S4 on .* give NaN where the stock did not trade",
+    "log_volume": "log_volume is -inf, first of S4 on",
+    "edge": "prior is nan between S3 and S4: an edge is 1, no edge 0",
     "absent": "S4 is never active in this panel: leave it out",
     "gap": "must follow each other, without a gap",
     "few": "2 training sessions (are fewer than|leave none)",
@@ -183,8 +210,33 @@ def test_a_panel_that_cannot_be_scored_is_refused(name):
     )
     with pytest.raises(ValueError, match="the panel has 5 features, the detector was fitted on 8"):
         detector.decision_function(narrow)
-    with pytest.raises(ValueError, match="x is nan"):
-        detector.decision_function(spoilt("nan")[0])
+    for kind in ("nan", "absent", "x", "returns", "log_volume", "edge"):
+        with pytest.raises(ValueError, match=REASONS[kind]):
+            detector.decision_function(spoilt(kind)[0])
+    window = detector.net.window
+    assert window == WINDOWS[name]
+    for n in {0, 2, window - 1} - set(range(window, window + 3)):
+        with pytest.raises(ValueError, match=f"{n} sessions are fewer than the window of {window}: give a longer"):
+            detector.decision_function(first_sessions(planted.panel, n))
+    assert np.isfinite(detector.decision_function(first_sessions(planted.panel, window))).all()
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_what_reads_the_prior_graph_says_so_and_refuses_a_panel_without_one(name):
+    planted = planted_panel()
+    bare, empty = (replace(planted.panel, prior=p) for p in (None, np.zeros_like(planted.panel.prior)))
+    entry, detector = detectors()[name], quick(name, "causal", epochs=1)
+    before = detector.fit(planted.panel, planted.train).decision_function(planted.panel)
+    changed = not np.array_equal(before, detector.decision_function(empty), equal_nan=True)
+    assert changed == (name in READ_THE_GRAPH)
+    if changed:
+        assert entry.missing(bare) == "the panel has no prior graph"
+        for refused in (detector.decision_function, lambda panel: detector.fit(panel, planted.train)):
+            with pytest.raises(ValueError, match="the panel has no prior graph: build it with"):
+                refused(bare)
+    else:
+        assert entry.missing(bare) is None
+        np.testing.assert_array_equal(detector.decision_function(bare), before)
 
 
 @pytest.mark.parametrize("name", DEEP)

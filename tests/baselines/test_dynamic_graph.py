@@ -75,9 +75,9 @@ def test_what_stands_where_a_stock_is_inactive_changes_nothing(detector):
     np.testing.assert_allclose(there, detector.decision_function(panel), **CLOSE)
 
 
-def test_every_active_stock_has_a_score_without_groups_and_without_a_prior_graph(detector):
+def test_every_active_stock_has_a_score_without_groups_and_with_a_graph_without_edges(detector):
     planted = planted_panel()
-    bare = replace(planted.panel, prior=None, group=[], stress=None)
+    bare = replace(planted.panel, prior=np.zeros_like(planted.panel.prior), group=[], stress=None)
     name = {"EvolveGCN": "evolve_gcn", "GHRNStar": "ghrn_star", "GraphHawkes": "graph_hawkes"}[type(detector).__name__]
     scores = quick(name, "causal", epochs=1).fit(bare, planted.train).decision_function(bare)
     assert (np.isfinite(scores) == planted.panel.active).all()
@@ -325,7 +325,7 @@ def test_a_twentieth_of_the_training_stock_days_has_an_event_of_each_group():
 
 def fitted_on(market: hawkes.Simulated, train: slice, prior: bool, steps: int = 150) -> tuple[GraphHawkes, np.ndarray]:
     """Fitted by hand, at a faster pace than the detector's, and the surprise of every stock-day."""
-    panel = market.panel if prior else replace(market.panel, prior=None)
+    panel = market.panel if prior else replace(market.panel, prior=np.zeros_like(market.panel.prior))
     detector = GraphHawkes(quantile=0.5, window=12, hidden=16, epochs=0, device="cpu")
     marked = np.zeros(len(panel.sessions), bool)
     marked[train] = True

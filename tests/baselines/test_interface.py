@@ -113,6 +113,39 @@ def test_bad_series_give_zero_or_nan_and_no_warning(name, mode):
         assert np.isnan(scores[:, 5]).all()
 
 
+# what goes by the place in the list: the draws of `random`, of `cola`'s walks and of the `vae`, the order in which
+# rows leave `memstream`'s memory; the least correlation with the scores in the fitted order
+BY_PLACE = {"random": -0.1, "cola": 0.5, "memstream": 0.5, "vae": 0.5}
+
+
+@pytest.mark.parametrize(("name", "mode"), EVERY_MODE)
+def test_other_stocks_or_another_order_are_refused_by_what_keeps_something_of_each_stock(name, mode):
+    panel, detector = planted_panel().panel, fitted(name, mode)
+    order = np.array([3, 1, 0, 2, *range(4, len(panel.tickers))])
+    reordered, fewer = _stocks(panel, order), _stocks(panel, np.arange(2, len(panel.tickers)))
+    try:
+        scores = detector.decision_function(reordered)
+    except ValueError as refusal:
+        assert "another order: S3 stands where S0 was fitted. Remedy: score the fitted stocks" in str(refusal)
+        with pytest.raises(ValueError, match=r"other stocks than were fitted \(new: none; missing: S0, S1\). Remedy"):
+            detector.decision_function(fewer)
+        return
+    expected, seen = scored(name, mode)[:, order], np.isfinite(scores)
+    np.testing.assert_array_equal(seen, np.isfinite(expected))
+    if name in BY_PLACE:
+        assert np.corrcoef(scores[seen], expected[seen])[0, 1] > BY_PLACE[name]
+    else:
+        np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-4)
+    assert np.isfinite(detector.decision_function(fewer)[TRAIN_END + 20 :]).any()
+
+
+def _stocks(panel, kept):
+    """Some stocks of a panel, in this order."""
+    columns = {k: getattr(panel, k)[:, kept] for k in ("x", "active", "returns", "log_volume")}
+    columns |= {k: getattr(panel, k)[kept] for k in ("sector", "is_bank")}
+    return replace(panel, tickers=[panel.tickers[i] for i in kept], prior=panel.prior[np.ix_(kept, kept)], **columns)
+
+
 @pytest.mark.parametrize(("name", "mode"), EVERY_MODE)
 def test_a_panel_without_any_active_stock_in_a_session_is_scored(name, mode):
     planted = planted_panel()

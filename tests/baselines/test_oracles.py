@@ -147,7 +147,9 @@ def test_nearest_neighbour_is_never_the_day_itself():
         distance[(where == (t, i)).all(axis=1)] = np.inf
         assert scored("knn1", "causal")[t, i] == pytest.approx(distance.min(), rel=1e-3)
     small = quick("knn1", "causal", seed=3, max_rows=50).fit(panel, planted.train)
-    assert len(small.sampled_) == 50 and usable.ravel()[small.sampled_].all()
+    stock = [panel.tickers.index(ticker) for ticker in small.tickers_]
+    assert len(set(zip(small.sessions_, stock, strict=True))) == 50
+    assert usable[panel.sessions.get_indexer(small.sessions_), stock].all()
     assert (small.decision_function(panel)[usable] >= scored("knn1", "causal")[usable] - 1e-3).all()
 
 

@@ -119,6 +119,7 @@ def test_missing_says_what_the_panel_lacks():
     assert entries["mean_spread"].missing(poor) == "the panel has no feature spread"
     assert entries["pca_error"].missing(poor) == "the panel has no features"
     assert entries["zscore"].missing(poor) is None
-    for lacking in ({"prior": None}, {"stress": None}, {"group": []}):
-        text = entries["intended"].missing(replace(panel, **lacking))
-        assert text == "the panel has no prior graph, stress indicators or feature groups"
+    lacking = {"prior": "prior graph", "stress": "stress indicators", "group": "feature groups"}
+    for name, what in lacking.items():
+        less = replace(panel, **{name: [] if name == "group" else None})
+        assert entries["intended"].missing(less) == entries["literal"].missing(less) == f"the panel has no {what}"

@@ -73,6 +73,13 @@ def softmax(x: np.ndarray) -> np.ndarray:
 # The Anomaly Transformer
 
 
+def test_the_plain_error_is_the_score_without_its_association(batch):
+    net = transformer(temperature=0.0)  # every session of the window then has the same share
+    with torch.no_grad():
+        np.testing.assert_allclose(net.plain_error(batch), WINDOW * net.score(batch), rtol=1e-5)
+        assert not np.allclose(net.plain_error(batch), WINDOW * transformer().score(batch), rtol=1e-2)
+
+
 def test_the_two_associations_are_those_of_plain_loops():
     torch.manual_seed(1)
     layer, x = AnomalyAttention(8, 2), torch.randn(SAMPLES, WINDOW, 8)

@@ -10,13 +10,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.training import TrainingConfig, choose_device, chunks
 from anomaly_routing.panel import Panel
@@ -109,6 +110,10 @@ class DeepDetector(ABC):
 
     epochs : cap; the stop rules usually end earlier. share : of the stock-days of a batch that a step fits. device :
     auto, cpu or cuda.
+
+    A detector may score any universe, whatever stocks it was fitted on, unless it keeps something of each stock
+    (`per_stock`): it then refuses a panel of other stocks, or of the same ones in another order. One that reads the
+    prior graph (`needs_graph`, in the registry "graph") refuses a panel without one.
     """
 
     seed: int = 0
@@ -118,6 +123,8 @@ class DeepDetector(ABC):
     history: list[dict[str, float]] = field(default_factory=list, init=False, repr=False)
     weights: dict[str, dict[str, Tensor]] = field(default_factory=dict, init=False, repr=False)
     best: dict[str, dict[str, float]] = field(default_factory=dict, init=False, repr=False)
+    per_stock: ClassVar[bool] = False
+    needs_graph: ClassVar[bool] = False
 
     @abstractmethod
     def network(self, panel: Panel) -> DeepNetwork:
@@ -133,19 +140,14 @@ class DeepDetector(ABC):
 
         Raises ValueError for a panel that cannot be fitted, TrainingError when memory ran out or a loss is no number.
         """
-        check_panel(panel)
-        self._width, self._device = len(panel.features), choose_device(self.device)
+        self._prepare(panel)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.net = self.network(panel).to(self._device)
             samples = {"train": _consecutive(train_mask)}
             if val_mask is not None:
                 samples["val"] = _consecutive(val_mask)
-            if len(panel.sessions) < self.net.window or len(samples["train"]) < self.net.window:
-                raise ValueError(
-                    f"{len(samples['train'])} training sessions are fewer than the window of {self.net.window}: "
-                    "give a longer history"
-                )
+            check_length(len(samples["train"]), self.net.window, "training sessions")
             self._train(Series(panel, self.net.window, self._device), samples, label)
         return self.use("tail")
 
@@ -160,12 +162,30 @@ class DeepDetector(ABC):
 
     @torch.no_grad()
     def decision_function(self, panel: Panel) -> np.ndarray:
-        """float32 [S, N], NaN where inactive and nowhere else."""
-        check_panel(panel, fitted_width=self._width)
+        """float32 [S, N], NaN where inactive and nowhere else. Raises ValueError for a panel that cannot be scored:
+        see `check_panel`; other features than it was fitted on; fewer sessions than its window; see `DeepDetector`.
+        """
+        self._check_scored(panel)
         series = Series(panel, self.net.window, self._device)
         batches = self._in_order(series, np.arange(len(panel.active)))
         parts = [self.net.score(batch).cpu().numpy() for batch in batches]
         return checked(panel, np.concatenate(parts), type(self).__name__)
+
+    def _prepare(self, panel: Panel) -> None:
+        """Refuse what cannot be fitted; note what scoring must find again, and the device."""
+        check_panel(panel, self.needs_graph)
+        self._width, self._tickers, self._device = len(panel.features), list(panel.tickers), choose_device(self.device)
+
+    def _check_scored(self, panel: Panel) -> None:
+        """Refuse what the fitted detector cannot score."""
+        if len(panel.features) != self._width:
+            raise ValueError(
+                f"the panel has {len(panel.features)} features, the detector was fitted on {self._width}: give the same"
+            )
+        check_length(len(panel.sessions), self.net.window, "sessions")
+        if self.per_stock:
+            check_universe(self._tickers, panel)
+        check_panel(panel, self.needs_graph)
 
     def _train(self, series: Series, samples: dict[str, np.ndarray], label: str) -> None:
         """The loop of SPEC 8; see `model.training.fit`, whose rules these are."""
@@ -223,19 +243,43 @@ class DeepDetector(ABC):
         return {name: value.detach().cpu().clone() for name, value in self.net.state_dict().items()}
 
 
-def check_panel(panel: Panel, fitted_width: int | None = None) -> None:
-    """Raise ValueError, with the place and the reason, for a panel that a neural detector cannot take."""
-    if fitted_width is not None and len(panel.features) != fitted_width:
-        raise ValueError(f"the panel has {len(panel.features)} features, the detector was fitted on {fitted_width}")
+def check_panel(panel: Panel, needs_graph: bool = False) -> None:
+    """Raise ValueError, with the place and the reason, for a panel that a neural detector cannot take.
+
+    x must be finite; returns and log volumes may be NaN (no trade), not infinite; every stock is active at some time;
+    with `needs_graph` there is a prior graph, of finite numbers.
+    """
     if not np.isfinite(panel.x).all():
         t, i, f = np.argwhere(~np.isfinite(panel.x))[0]
         raise ValueError(
             f"x is {panel.x[t, i, f]}, first in {panel.features[f]} of {panel.tickers[i]} on "
             f"{panel.sessions[t]:%Y-%m-%d}: scale the features and fill what is undefined with 0"
         )
+    for name in ("returns", "log_volume"):
+        if (bad := np.isinf(getattr(panel, name))).any():
+            t, i = np.argwhere(bad)[0]
+            raise ValueError(
+                f"{name} is {getattr(panel, name)[t, i]}, first of {panel.tickers[i]} on {panel.sessions[t]:%Y-%m-%d}: "
+                "give NaN where the stock did not trade"
+            )
+    if needs_graph and panel.prior is None:
+        raise ValueError("the panel has no prior graph: build it with features.panel.build_panel, prior given")
+    if panel.prior is not None and not np.isfinite(panel.prior).all():
+        i, j = np.argwhere(~np.isfinite(panel.prior))[0]
+        raise ValueError(
+            f"prior is {panel.prior[i, j]} between {panel.tickers[i]} and {panel.tickers[j]}: an edge is 1, no edge 0"
+        )
     if (absent := ~panel.active.any(axis=0)).any():
         names = ", ".join(np.array(panel.tickers)[absent][:5])
         raise ValueError(f"{names} is never active in this panel: leave it out of the universe")
+
+
+def check_length(sessions: int, window: int, what: str) -> None:
+    """Raise ValueError for fewer sessions than a window: what is missing would be read as zeros."""
+    if sessions < window:
+        raise ValueError(
+            f"{sessions} {what} are fewer than the window of {window}: give a longer history, the sessions before too"
+        )
 
 
 def checked(panel: Panel, score: np.ndarray, name: str) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.features.rolling import MIN_VALID, enough, lag, rolling_central_sum, rolling_count, rolling_mean
 from anomaly_routing.panel import FEATURE_WINDOW, Panel
 
@@ -126,15 +127,18 @@ class RobustScaling:
 
     centre: np.ndarray  # [N, 3]
     scale: np.ndarray  # [N, 3]
+    tickers: tuple[str, ...]  # the N stocks
 
     @classmethod
     def fit(cls, panel: Panel, rows: np.ndarray) -> RobustScaling:
         values = [series(panel, name) for name in SCALED_INPUTS]
         moments = [per_stock(panel, v, rows, "causal", lambda s: (np.median(s), robust_scale(s))) for v in values]
-        return cls(np.stack([m[:, 0] for m in moments], -1), np.stack([m[:, 1] for m in moments], -1))
+        centre, scale = (np.stack([m[:, k] for m in moments], -1) for k in (0, 1))
+        return cls(centre, scale, tuple(panel.tickers))
 
     def transform(self, panel: Panel) -> np.ndarray:
-        """Scaled inputs [S, N, 3], not clipped; NaN rows where an input is undefined."""
+        """Scaled inputs [S, N, 3], not clipped; NaN rows where an input is undefined. ValueError for other stocks."""
+        check_universe(self.tickers, panel)
         rows = stack(panel, SCALED_INPUTS)
         return ratio(rows - self.centre, np.broadcast_to(self.scale, rows.shape))
 

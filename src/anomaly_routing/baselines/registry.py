@@ -1,7 +1,9 @@
 """One interface for every detector, and the list of them.
 
 A detector has `fit(panel, train_mask) -> self` and `decision_function(panel) -> float32 [S, N]`: NaN where
-`panel.active` is False, higher = more anomalous. To add one, put a single file into a folder of this package:
+`panel.active` is False, higher = more anomalous. A detector that keeps something of each stock scores the fitted stocks
+in their order alone (`universe.check_universe`); every other may score any universe. To add one, put a single file into
+a folder of this package:
 
     @register("my_detector", family="trivial", title="My detector", reference="where it comes from")
     @dataclass
@@ -46,8 +48,8 @@ class Entry:
     numerics : raised by hand when the arithmetic changes, so that stored runs of another meaning are not reused.
     reveals : whose rows could be read back from the scores, "" (nobody's), "stocks" or "market": such scores are not
         stored stock by stock, nor such daily series as they are, since the price panel stays out of the repository.
-    requires : "benchmark:<ticker>", "feature:<name>", "features" (any feature at all) or "graph" (the prior graph, with
-        stress indicators and feature groups).
+    requires : "benchmark:<ticker>", "feature:<name>", "features" (any feature at all), "graph" (the prior graph),
+        "stress" (the stress indicators) or "groups" (the features' categories).
     """
 
     name: str
@@ -166,8 +168,12 @@ def _lack(requirement: str, panel: Panel) -> str | None:
     if kind == "feature":
         return None if name in panel.features else f"the panel has no feature {name}"
     if kind == "graph":
-        known = panel.prior is not None and panel.stress is not None and panel.group
-        return None if known else "the panel has no prior graph, stress indicators or feature groups"
+        return None if panel.prior is not None else "the panel has no prior graph"
+    if kind == "stress":
+        return None if panel.stress is not None else "the panel has no stress indicators"
+    if kind == "groups":
+        return None if panel.group else "the panel has no feature groups"
     if kind == "features":
         return None if panel.features else "the panel has no features"
-    raise ValueError(f"unknown requirement {requirement!r}; use benchmark:<ticker>, feature:<name>, features or graph")
+    known = "benchmark:<ticker>, feature:<name>, features, graph, stress or groups"
+    raise ValueError(f"unknown requirement {requirement!r}; use {known}")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from anomaly_routing.panel import Panel
+from anomaly_routing.panel import Panel, plain_panel
 
 KINDS = ("off_factor", "out_of_time", "out_of_group")
 SESSIONS, STOCKS, FEATURES, TRAIN_END, FACTORS = 420, 10, 8, 260, 3
@@ -22,11 +22,17 @@ GROUPS = ("price_shock", "liquidity", "contagion", "momentum")
 
 @dataclass(frozen=True)
 class Toy:
-    """A panel, its training sessions bool [S], and the planted stock-days bool [S, N]."""
+    """A panel, its training sessions bool [S], the planted stock-days bool [S, N], and the first session judged."""
 
     panel: Panel
     train: np.ndarray
     cells: np.ndarray
+    first: int = TRAIN_END + 20
+
+    @property
+    def judged(self) -> np.ndarray:
+        """bool [S, N], the stock-days from the first session that is judged on."""
+        return np.ones_like(self.cells) & (np.arange(len(self.cells)) >= self.first)[:, None]
 
 
 def toy_market(kind: str, seed: int = 0) -> Toy:
@@ -87,9 +93,32 @@ def toy_market(kind: str, seed: int = 0) -> Toy:
     return Toy(panel, np.arange(SESSIONS) < TRAIN_END, cells)
 
 
+def coupled_market(seed: int = 0) -> Toy:
+    """What the directions of price and volume can tell, where `toy_market` leaves both alone.
+
+    Five stocks with waves of 12 sessions in price and volume together, five with waves of 7 against each other, in
+    noise. Late in the series three stocks of either half have the other half's coupling for 40 sessions; the windows
+    of 20 that lie within are planted. Both couplings are ordinary, each with its own pace: only in the cluster of its
+    pace is a window wrong. No features.
+    """
+    rng, sessions, stocks = np.random.default_rng(seed), 500, STOCKS
+    slow, day = np.arange(stocks) < 5, np.arange(sessions)
+    wave = np.sin(2 * np.pi * day[:, None] / np.where(slow, 12, 7) + rng.uniform(0, 6, stocks))
+    sign = np.where(slow, 1.0, -1.0) * np.ones((sessions, 1))
+    planted = np.zeros((sessions, stocks), bool)
+    for k, i in enumerate((0, 2, 4, 5, 7, 9)):
+        first = 320 + 20 * k
+        sign[first : first + 40, i] *= -1
+        planted[first + 19 : first + 40, i] = True
+    price = 0.05 * wave + 0.02 * rng.normal(size=wave.shape)
+    volume = 13 + 0.4 * sign * wave + 0.2 * rng.normal(size=wave.shape)
+    panel = plain_panel(np.diff(price, axis=0, prepend=price[:1]), volume)
+    return Toy(panel, (day >= 20) & (day < 300), planted, first=320)
+
+
 def toy_auroc(scores: np.ndarray, toy: Toy) -> float:
-    """Share of ordinary stock-days that a planted one outranks, ties by half; from 20 sessions after training on."""
-    usable = np.isfinite(scores) & (np.arange(SESSIONS) >= TRAIN_END + 20)[:, None]
+    """Share of ordinary stock-days that a planted one outranks, ties by half, among those that are judged."""
+    usable = np.isfinite(scores) & toy.judged
     rank, planted = rankdata(scores[usable]), toy.cells[usable]
     n = planted.sum()
     return float((rank[planted].sum() - n * (n + 1) / 2) / (n * (len(rank) - n)))

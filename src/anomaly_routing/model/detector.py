@@ -21,7 +21,7 @@ REFERENCE = "the paper, section 3"
 
 
 @register("intended", family=FAMILY, stage="model", title="Full model, printed prose", reference=REFERENCE,
-          requires=["graph"])  # fmt: skip
+          requires=["graph", "stress", "groups"])  # fmt: skip
 @dataclass
 class Intended:
     """Preset `intended`. `overrides` are keys of ModelConfig, `training` of TrainingConfig."""
@@ -73,7 +73,7 @@ class Intended:
 
 
 @register("literal", family=FAMILY, stage="model", title="Full model, printed equations", reference=REFERENCE,
-          requires=["graph"], modes=["printed"], lookahead=["printed"])  # fmt: skip
+          requires=["graph", "stress", "groups"], modes=["printed"], lookahead=["printed"])  # fmt: skip
 @dataclass
 class Literal(Intended):
     """Preset `literal`: a score depends on the other sessions of its block of 32, later ones too (A64)."""

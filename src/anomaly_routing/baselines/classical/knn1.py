@@ -29,14 +29,16 @@ class NearestNeighbour:
     seed: int = 0
     max_rows: int = 5_000
     index_: NearestNeighbors = field(init=False, repr=False)
-    sampled_: np.ndarray = field(init=False, repr=False)  # positions in the flattened [S, N] of the sample's rows
+    sessions_: np.ndarray = field(init=False, repr=False)  # of the sample's rows
+    tickers_: np.ndarray = field(init=False, repr=False)
 
     def fit(self, panel: Panel, train_mask: np.ndarray) -> NearestNeighbour:
         usable = np.flatnonzero(fit_rows(panel, "causal", train_mask))
         if len(usable) < 2:
             raise ValueError("a nearest neighbour needs at least two training stock-days")
-        self.sampled_ = usable[subsample(usable, self.max_rows, np.random.default_rng(self.seed))]
-        rows = panel.x.reshape(-1, len(panel.features))[self.sampled_]
+        sampled = usable[subsample(usable, self.max_rows, np.random.default_rng(self.seed))]
+        self.sessions_, self.tickers_ = _named(panel, sampled)
+        rows = panel.x.reshape(-1, len(panel.features))[sampled]
         self.index_ = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(rows)
         return self
 
@@ -45,6 +47,13 @@ class NearestNeighbour:
         scored = np.flatnonzero(panel.active)
         if len(scored):
             near, which = self.index_.kneighbors(panel.x.reshape(-1, len(panel.features))[scored])
-            itself = self.sampled_[which[:, 0]] == scored
+            session, ticker = _named(panel, scored)
+            itself = (self.sessions_[which[:, 0]] == session) & (self.tickers_[which[:, 0]] == ticker)
             distance[scored] = np.where(itself, near[:, 1], near[:, 0])
         return masked(panel, distance.reshape(panel.active.shape))
+
+
+def _named(panel: Panel, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Session and ticker of places in the flattened [S, N]."""
+    session, stock = np.divmod(places, len(panel.tickers))
+    return panel.sessions.to_numpy()[session], np.array(panel.tickers)[stock]

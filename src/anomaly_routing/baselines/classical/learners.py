@@ -23,6 +23,7 @@ from anomaly_routing.baselines.inputs import (
     stack,
     subsample,
 )
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.panel import Panel
 
 
@@ -38,15 +39,20 @@ def enough(rows: np.ndarray) -> bool:
     return len(rows) >= MIN_SAMPLE and len(np.unique(rows, axis=0)) >= MIN_SAMPLE
 
 
-def fit_each(panel: Panel, fit: Callable[[np.ndarray], Any]) -> list[Any]:
+def fit_each(panel: Panel, fit: Callable[[np.ndarray], Any]) -> dict[str, Any]:
     """A model for each stock, from all its active sessions; None where `enough` says no."""
-    return [fit(rows) if enough(rows) else None for _, rows in stock_rows(panel)]
+    each = zip(panel.tickers, stock_rows(panel), strict=True)
+    return {ticker: fit(rows) if enough(rows) else None for ticker, (_, rows) in each}
 
 
-def score_each(panel: Panel, models: list[Any], score: Callable[[Any, np.ndarray], np.ndarray]) -> np.ndarray:
-    """Scores [S, N] of each stock by its own model; NaN without a model or where an input is undefined."""
+def score_each(panel: Panel, models: dict[str, Any], score: Callable[[Any, np.ndarray], np.ndarray]) -> np.ndarray:
+    """Scores [S, N] of each stock by its own model; NaN without a model or where an input is undefined.
+
+    Raises ValueError for other stocks than the models'.
+    """
+    check_universe(list(models), panel)
     scores = np.full(panel.active.shape, np.nan)
-    for i, ((sessions, rows), model) in enumerate(zip(stock_rows(panel), models, strict=True)):
+    for i, ((sessions, rows), model) in enumerate(zip(stock_rows(panel), models.values(), strict=True)):
         if model is not None and len(rows):
             scores[sessions, i] = score(model, rows)
     return scores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -52,6 +53,7 @@ def heterophilous(x: Tensor, graph: Tensor, active: Tensor, share: float) -> Ten
     stage="deep_baselines",
     title="GHRN*, label-free",
     reference="SPEC 13, AUDIT A23; edge measure of Gao et al. 2023 (GHRN, WWW), github.com/blacksingular/GHRN",
+    requires=("graph",),
 )
 @dataclass
 class GHRNStar(DeepDetector):
@@ -71,6 +73,7 @@ class GHRNStar(DeepDetector):
     hidden: int = 64
     code: int = 32
     pruned: float = 0.1
+    needs_graph: ClassVar[bool] = True
 
     def network(self, panel: Panel) -> DeepNetwork:
         return PrunedGCNNetwork(len(panel.features), self.hidden, self.code, self.pruned)

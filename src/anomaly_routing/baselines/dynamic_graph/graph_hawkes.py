@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -102,6 +103,7 @@ class GraphHawkesNetwork(DeepNetwork):
     stage="deep_baselines",
     title="Graph Hawkes, label-free",
     reference="AUDIT A23; Han et al. 2020 (Graph Hawkes Neural Network, AKBC); Mei and Eisner 2017",
+    requires=("graph",),
 )
 @dataclass
 class GraphHawkes(DeepDetector):
@@ -130,6 +132,7 @@ class GraphHawkes(DeepDetector):
     quantile: float = 0.95
     hidden: int = 32
     window: int = 40
+    needs_graph: ClassVar[bool] = True
     _fitted_on: np.ndarray | None = field(default=None, init=False, repr=False)
 
     def fit(

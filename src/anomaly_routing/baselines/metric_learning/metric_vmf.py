@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from anomaly_routing.baselines.deep import DeepDetector, check_panel, checked
+from anomaly_routing.baselines.deep import DeepDetector, check_length, checked
 from anomaly_routing.baselines.metric_learning import clustering
 from anomaly_routing.baselines.metric_learning.directional import VonMisesFisher, mixture_quantile
 from anomaly_routing.baselines.metric_learning.embedding import MetricNetwork, triplet_loss
 from anomaly_routing.baselines.metric_learning.windows import Windows, principal_directions
 from anomaly_routing.baselines.registry import register
 from anomaly_routing.model.errors import TrainingError
-from anomaly_routing.model.training import choose_device
 from anomaly_routing.panel import FEATURE_WINDOW, Panel
 
 CLUSTERS = range(3, 11)  # among which the silhouette chooses
@@ -56,6 +55,7 @@ class MetricVMF(DeepDetector):
     directions into the half of the axis makes even uniform ones look concentrated (kappa about 1.7 on the circle), so
     that the cut may lie beyond every score; `metric_watson` is free of it. `modalities` may add "features": one more
     tower and the panel's features as variables, a richer method than the page describes, hence not the default.
+    The scales are kept stock by stock, so it can score only the universe that it was fitted on.
     Training has no stop rule: weights for `val` are those for `tail`, and validation sessions change nothing.
     """
 
@@ -67,17 +67,16 @@ class MetricVMF(DeepDetector):
     quantile: float = 0.05
     flag_threshold: float = field(default=np.nan, init=False, repr=False)
     law: ClassVar[type] = VonMisesFisher
+    per_stock: ClassVar[bool] = True  # the scales of price and volume
 
     def fit(
         self, panel: Panel, train_mask: np.ndarray, val_mask: np.ndarray | None = None, label: str = ""
     ) -> MetricVMF:
-        check_panel(panel)
-        self._width, self._device = len(panel.features), choose_device(self.device)
+        self._prepare(panel)
         sessions = np.flatnonzero(train_mask)
         if np.diff(sessions).max(initial=1) > 1:
             raise ValueError("the sessions to fit on must follow each other, without a gap")
-        if len(sessions) < self.window:
-            raise ValueError(f"{len(sessions)} training sessions are fewer than the window of {self.window}")
+        check_length(len(sessions), self.window, "training sessions")
         rows = np.argwhere(panel.active & np.asarray(train_mask, bool)[:, None])
         source = Windows(panel, self.window, tuple(self.modalities))
         scale = source.scale(rows, len(panel.tickers))
@@ -98,11 +97,15 @@ class MetricVMF(DeepDetector):
         """The embedding; not a `DeepNetwork`, since its training goes by rules of its own."""
         return MetricNetwork(Windows(panel, self.window, tuple(self.modalities)).widths, self.window)
 
-    @torch.no_grad()
     def decision_function(self, panel: Panel) -> np.ndarray:
-        check_panel(panel, fitted_width=self._width)
+        self._check_scored(panel)
+        return checked(panel, self.score_rows(panel, np.argwhere(panel.active)), type(self).__name__)
+
+    @torch.no_grad()
+    def score_rows(self, panel: Panel, rows: np.ndarray) -> np.ndarray:
+        """[S, N], the scores of the stock-days [M, 2] (session, stock), NaN elsewhere."""
         self.net.eval()
-        source, rows = Windows(panel, self.window, tuple(self.modalities)), np.argwhere(panel.active)
+        source = Windows(panel, self.window, tuple(self.modalities))
         score = np.full(panel.active.shape, np.nan)
         for some in _pieces(rows):
             windows = self._windows(source, some)
@@ -111,7 +114,7 @@ class MetricVMF(DeepDetector):
             t = self._agreement(v, self.net.axis[cluster], self.net.mean[cluster])
             t = torch.where(v.any(1), t, self.net.expected[cluster])
             score[some[:, 0], some[:, 1]] = (1 - t).cpu().numpy()
-        return checked(panel, score, type(self).__name__)
+        return score
 
     def _agreement(self, v: Tensor, axis: Tensor, mean: Tensor) -> Tensor:
         """[M], mu.v with the sign of v that agrees with the axis; all [M, P]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,7 @@ class AnomalyDAENetwork(DeepNetwork):
     stage="deep_baselines",
     title="AnomalyDAE",
     reference="Fan et al. 2020 (ICASSP); github.com/haoyfan/AnomalyDAE",
+    requires=("graph",),
 )
 @dataclass
 class AnomalyDAE(DeepDetector):
@@ -82,6 +84,8 @@ class AnomalyDAE(DeepDetector):
     weight: float = 0.5
     theta: float = 40.0
     eta: float = 5.0
+    needs_graph: ClassVar[bool] = True
+    per_stock: ClassVar[bool] = True  # the attribute encoder reads the stocks by place
 
     def network(self, panel: Panel) -> DeepNetwork:
         shape = len(panel.features), len(panel.tickers)

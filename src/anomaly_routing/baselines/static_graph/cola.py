@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -153,6 +153,7 @@ def _next(session: Tensor, key: Tensor) -> Tensor:
     stage="deep_baselines",
     title="CoLA",
     reference="Liu et al. 2021 (TNNLS); github.com/TrustAGI-Lab/CoLA",
+    requires=("graph",),
 )
 @dataclass
 class Cola(DeepDetector):
@@ -172,6 +173,7 @@ class Cola(DeepDetector):
     subgraph: int = 4
     rounds: int = 64
     watched: int = 8
+    needs_graph: ClassVar[bool] = True
 
     def network(self, panel: Panel) -> DeepNetwork:
         return ColaNetwork(len(panel.features), self.hidden, self.subgraph, self.rounds, self.watched, self.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +81,7 @@ class DominantNetwork(DeepNetwork):
     stage="deep_baselines",
     title="DOMINANT",
     reference="Ding et al. 2019 (SDM); github.com/kaize0409/GCN_AnomalyDetection",
+    requires=("graph",),
 )
 @dataclass
 class Dominant(DeepDetector):
@@ -94,6 +96,7 @@ class Dominant(DeepDetector):
 
     hidden: int = 64
     weight: float = 0.8
+    needs_graph: ClassVar[bool] = True
 
     def network(self, panel: Panel) -> DeepNetwork:
         return DominantNetwork(len(panel.features), self.hidden, self.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ class GATAutoencoderNetwork(GraphAutoencoder):
     stage="deep_baselines",
     title="GAT autoencoder",
     reference="Velickovic et al. 2018 (graph attention), with an attribute decoder; SPEC 13",
+    requires=("graph",),
 )
 @dataclass
 class GATAutoencoder(DeepDetector):
@@ -46,6 +48,7 @@ class GATAutoencoder(DeepDetector):
     hidden: int = 64
     code: int = 32
     heads: int = 8
+    needs_graph: ClassVar[bool] = True
 
     def network(self, panel: Panel) -> DeepNetwork:
         return GATAutoencoderNetwork(len(panel.features), self.hidden, self.code, self.heads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ class GCNAutoencoderNetwork(GraphAutoencoder):
     stage="deep_baselines",
     title="GCN autoencoder",
     reference="Kipf & Welling 2016 (graph autoencoder), with an attribute decoder; SPEC 13",
+    requires=("graph",),
 )
 @dataclass
 class GCNAutoencoder(DeepDetector):
@@ -42,6 +44,7 @@ class GCNAutoencoder(DeepDetector):
 
     hidden: int = 64
     code: int = 32
+    needs_graph: ClassVar[bool] = True
 
     def network(self, panel: Panel) -> DeepNetwork:
         return GCNAutoencoderNetwork(len(panel.features), self.hidden, self.code)

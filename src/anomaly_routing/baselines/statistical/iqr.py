@@ -8,6 +8,7 @@ import numpy as np
 
 from anomaly_routing.baselines.inputs import fit_rows, masked, per_stock, ratio, robust_scale, series
 from anomaly_routing.baselines.registry import register
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.panel import Panel
 
 IQR_OF_SD = 1.3490  # interquartile range of a Gaussian with SD 1
@@ -35,13 +36,16 @@ class IQR:
     series: str = "return"
     flag_threshold: float = 1.5
     quartiles_: np.ndarray = field(init=False, repr=False)  # [N, 3]
+    tickers_: list[str] = field(init=False, repr=False)  # the N stocks
 
     def fit(self, panel: Panel, train_mask: np.ndarray) -> IQR:
         rows = fit_rows(panel, self.mode, train_mask)
         self.quartiles_ = per_stock(panel, series(panel, self.series), rows, self.mode, quartiles)
+        self.tickers_ = list(panel.tickers)
         return self
 
     def decision_function(self, panel: Panel) -> np.ndarray:
+        check_universe(self.tickers_, panel)
         return masked(panel, beyond_quartiles(series(panel, self.series), self.quartiles_))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from anomaly_routing.baselines.inputs import fit_rows, masked, per_stock, ratio, robust_scale, series
 from anomaly_routing.baselines.registry import register
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.panel import Panel
 
 
@@ -32,14 +33,17 @@ class ModifiedZScore:
     series: str = "return"
     flag_threshold: float = 3.5
     moments_: np.ndarray = field(init=False, repr=False)  # [N, 2]
+    tickers_: list[str] = field(init=False, repr=False)  # the N stocks
 
     def fit(self, panel: Panel, train_mask: np.ndarray) -> ModifiedZScore:
         rows = fit_rows(panel, self.mode, train_mask)
         values = series(panel, self.series)
         self.moments_ = per_stock(panel, values, rows, self.mode, lambda s: (np.median(s), robust_scale(s)))
+        self.tickers_ = list(panel.tickers)
         return self
 
     def decision_function(self, panel: Panel) -> np.ndarray:
+        check_universe(self.tickers_, panel)
         median, scale = self.moments_.T
         deviation = np.abs(series(panel, self.series) - median)
         return masked(panel, ratio(deviation, np.broadcast_to(scale, deviation.shape)))

@@ -7,10 +7,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from anomaly_routing.baselines.inputs import MIN_SAMPLE, fit_rows, masked, on_observed, per_stock, series
+from anomaly_routing.baselines.inputs import (
+    MIN_SAMPLE,
+    fit_rows,
+    masked,
+    on_observed,
+    per_stock,
+    series,
+)
 from anomaly_routing.baselines.registry import register
 from anomaly_routing.baselines.statistical.decomposition import PERIOD, stl, trailing_maps
 from anomaly_routing.baselines.statistical.iqr import beyond_quartiles, quartiles
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.panel import Panel
 
 
@@ -41,14 +49,18 @@ class STLResidual:
     window: int = 250
     flag_threshold: float = 3.0
     quartiles_: list[np.ndarray] = field(init=False, repr=False)  # one [N, 3] for each series
+    tickers_: list[str] = field(init=False, repr=False)  # the N stocks
 
     def fit(self, panel: Panel, train_mask: np.ndarray) -> STLResidual:
         rows = fit_rows(panel, self.mode, train_mask)
         if self.mode == "causal":
             self.quartiles_ = [per_stock(panel, r, rows, self.mode, quartiles) for r in self._residuals(panel)]
+        self.tickers_ = list(panel.tickers)
         return self
 
     def decision_function(self, panel: Panel) -> np.ndarray:
+        if self.mode == "causal":
+            check_universe(self.tickers_, panel)
         residuals = self._residuals(panel)
         if self.mode == "chapter":
             fitted = [per_stock(panel, r, panel.active, self.mode, quartiles) for r in residuals]

@@ -8,6 +8,7 @@ import numpy as np
 
 from anomaly_routing.baselines.inputs import fit_rows, masked, per_stock, ratio, series
 from anomaly_routing.baselines.registry import register
+from anomaly_routing.baselines.universe import check_universe
 from anomaly_routing.panel import Panel
 
 
@@ -31,13 +32,16 @@ class ZScore:
     series: str = "return"
     flag_threshold: float = 3.0
     moments_: np.ndarray = field(init=False, repr=False)  # [N, 2]
+    tickers_: list[str] = field(init=False, repr=False)  # the N stocks
 
     def fit(self, panel: Panel, train_mask: np.ndarray) -> ZScore:
         rows = fit_rows(panel, self.mode, train_mask)
         self.moments_ = per_stock(panel, series(panel, self.series), rows, self.mode, _moments)
+        self.tickers_ = list(panel.tickers)
         return self
 
     def decision_function(self, panel: Panel) -> np.ndarray:
+        check_universe(self.tickers_, panel)
         mean, sd = self.moments_.T
         deviation = np.abs(series(panel, self.series) - mean)
         return masked(panel, ratio(deviation, np.broadcast_to(sd, deviation.shape)))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from anomaly_routing.baselines.deep import Batch, DeepDetector, DeepNetwork, Series, check_panel, checked
+from anomaly_routing.baselines.deep import Batch, DeepDetector, DeepNetwork, Series, checked
 from anomaly_routing.baselines.registry import register
 from anomaly_routing.panel import Panel
 
@@ -141,8 +141,16 @@ class MemStream(DeepDetector):
 
     def decision_function(self, panel: Panel) -> np.ndarray:
         """float32 [S, N], NaN where inactive; the stream starts in the panel's first session, whatever was fitted."""
-        check_panel(panel, fitted_width=self._width)
-        return checked(panel, self._stream(panel, self.net.beta), type(self).__name__)
+        self._check_scored(panel)
+        return checked(panel, self._streamed(panel, self.net.beta)[0], type(self).__name__)
+
+    def memory_after(self, panel: Panel) -> Memory:
+        """What the memory holds after the panel's last session, the stream having started in its first."""
+        return self._streamed(panel, self.net.beta)[1]
+
+    def score_next(self, panel: Panel, memory: Memory) -> np.ndarray:
+        """[N] of a panel of one session that meets this memory, which stays as it is; 0 where inactive."""
+        return self._streamed(panel, self.net.beta, memory=Memory(memory.size, memory.rows, memory.codes))[0][-1]
 
     def _beta(self, panel: Panel) -> Tensor:
         """The 95th percentile of the training scores that a stream gated by it gives.
@@ -153,16 +161,18 @@ class MemStream(DeepDetector):
         last = int(np.flatnonzero(self._rows.any(1))[-1]) + 1
         beta = np.inf
         for _ in range(PASSES):
-            scores = self._stream(panel, torch.tensor(beta), last)[self._rows[:last]]
+            scores = self._streamed(panel, torch.tensor(beta), last)[0][self._rows[:last]]
             made = float(np.quantile(scores, UPDATE_SHARE))
             beta = made if np.isinf(beta) else (beta + made) / 2
         return torch.tensor(beta)
 
     @torch.no_grad()
-    def _stream(self, panel: Panel, beta: Tensor, last: int | None = None) -> np.ndarray:
-        """[S, N], of the sessions before `last`."""
+    def _streamed(
+        self, panel: Panel, beta: Tensor, last: int | None = None, memory: Memory | None = None
+    ) -> tuple[np.ndarray, Memory]:
+        """[S, N], of the sessions before `last`, and the memory after them; it is empty at first, or `memory`."""
         series = Series(panel, 1, self._device)
         x, active = series.rows["x"][:last], series.active[:last]
-        empty = Memory(self.memory, x.new_zeros(0, x.shape[-1]), x.new_zeros(0, self.net.width))
+        memory = memory or Memory(self.memory, x.new_zeros(0, x.shape[-1]), x.new_zeros(0, self.net.width))
         discount = self.gamma ** torch.arange(self.neighbours, dtype=x.dtype, device=x.device)
-        return self.net.eval().stream(x, active, empty, discount, beta.to(x.device)).cpu().numpy()
+        return self.net.eval().stream(x, active, memory, discount, beta.to(x.device)).cpu().numpy(), memory

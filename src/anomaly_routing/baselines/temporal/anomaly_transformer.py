@@ -127,6 +127,11 @@ class AnomalyTransformerNetwork(DeepNetwork):
         windows = batch.windows(batch.active)
         return batch.placed((self.rebuild(windows)[0] - windows).square().mean((1, 2)))
 
+    def plain_error(self, batch: Batch) -> Tensor:
+        """[B, N], squared error of x_t: the score without the association, to see what that adds."""
+        windows = batch.windows(batch.active)
+        return batch.placed((self.rebuild(windows)[0] - windows)[:, -1].square().mean(-1))
+
     def score(self, batch: Batch) -> Tensor:
         """Squared error of x_t times its share of the window's softmax of minus the discrepancy."""
         windows = batch.windows(batch.active)
