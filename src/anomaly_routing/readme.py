@@ -30,6 +30,7 @@ CELLS = {  # stock-sessions of the two markets
     "make reproduce": (32 * 1400, "params.yaml"),
     "make us100": (100 * 2139, "markets/us100/params.yaml"),
 }
+MODULES = ("encoder", "graph", "experts", "decoders")  # 1 to 4; as in `model.network`, which needs torch
 MARKETS = ("us100", "simulated")  # in the order of the README
 TITLES = {"us100": "100 US stocks, real prices", "simulated": "simulated market"}
 
@@ -205,7 +206,8 @@ def times(measured: dict[str, Any], root: Path) -> str:
 def model_times(measured: dict[str, Any]) -> dict[str, str]:
     """What the full model costs beside a plain reference and beside the paper's Table 5, on a CPU and on a GPU."""
     cpu, gpu, paper = (measured[name] for name in ("cpu", "gpu", "paper"))
-    sizes, shares = cpu["sizes"], cpu["epoch"]["module_share_percent"]
+    sizes = {n: cpu["sizes"][n] for n in sorted(cpu["sizes"], key=int)}
+    shares = {name: cpu["epoch"]["module_share_percent"][name] for name in MODULES}
     step, memory = ([part[name] for part in sizes.values()] for name in ("step_seconds", "peak_gib"))
     most = cpu["reference_epoch"]["training_seconds"] / cpu["floor"]["highest"]["seconds"]
     one = (
