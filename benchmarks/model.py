@@ -86,11 +86,12 @@ class Plan:
 
 
 class Bench:
-    """A market, a network and its optimiser on the plan's device."""
+    """A market, a network and its optimiser on the plan's device. tuned : with the package's care for memory."""
 
-    def __init__(self, plan: Plan, stocks: int | None = None) -> None:
+    def __init__(self, plan: Plan, stocks: int | None = None, tuned: bool = True) -> None:
         self.device = choose_device(plan.device)
-        tune_allocator()
+        if tuned:
+            tune_allocator()
         torch.manual_seed(0)
         torch.set_float32_matmul_precision(plan.matmul)
         if stocks:
@@ -184,7 +185,7 @@ def reference(plan: Plan, stocks: int | None) -> dict[str, Any]:
     """The same step of the plain model, on the same sessions."""
     from benchmarks.model_reference import Reference, training_step
 
-    bench = Bench(plan, stocks)
+    bench = Bench(plan, stocks, tuned=False)
     plain = Reference(bench.net).to(bench.device)
     optimiser = torch.optim.Adam(plain.parameters(), lr=bench.config.learning_rate)
     batch = bench.data.batch(*bench.first(plan.sessions))

@@ -100,6 +100,7 @@ def test_what_is_said_of_the_temperature():
     assert ": a" not in daily
     none = gate_findings.temperature_words({"a": runs["a"]}, {"p": "a"}, flatter, {"p": 0.01}, stored[:1])
     assert "; trained" not in none and "daily" not in none
+    assert none.endswith("none is left to test it on") and "none is left" not in told
 
 
 # --- diversity --------------------------------------------------------------------------------------------------------

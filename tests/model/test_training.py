@@ -632,3 +632,33 @@ def test_the_market_of_these_tests(tensors):
     assert tensors.scored.sum() == TRAINED + VALIDATED + TESTED
     changes = np.abs(np.diff(tensors.active[tensors.train].astype(int), axis=0)).sum(0)
     assert changes[1] == 1 and changes[2] == 2 and not tensors.active[-1, 0]
+
+
+# --- what a GPU would wait for ----------------------------------------------------------------------------------------
+FROM_HOST = ("tensor", "as_tensor", "from_numpy")
+TO_HOST = ("new_tensor", "item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "nonzero")
+
+
+@pytest.mark.parametrize("overrides", [{}, {"sources": "temporal"}, {"use_prior": False}])
+def test_a_step_neither_brings_nor_fetches_a_value(tensors, monkeypatch, overrides):
+    """Forward, loss, gradient, clipping and update: nothing that a GPU would have to wait for."""
+
+    def waits(*_, **__):
+        raise AssertionError("a value crosses between host and device inside a step")
+
+    net = small_network(tensors, **overrides)
+    data, config = Data(tensors, net.config, CPU), replace(QUICK, clip=0.5)
+    batch, optimiser = data.batch(*(int(t) for t in data.train[[0, 7]])), torch.optim.Adam(net.parameters(), fused=True)
+    for name in FROM_HOST:
+        monkeypatch.setattr(torch, name, waits)
+    for name in TO_HOST:
+        monkeypatch.setattr(torch.Tensor, name, waits)
+    with pytest.raises(AssertionError, match="crosses"):
+        batch.stress.new_tensor([1.0])
+    before = net.graph.alpha.a.detach().clone()
+    terms = loss_terms(forward(net, batch, config.memory_gib), batch.active, net.config)
+    terms["total"].backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
+    optimiser.step()
+    monkeypatch.undo()
+    assert not torch.equal(before, net.graph.alpha.a)

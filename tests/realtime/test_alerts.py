@@ -171,7 +171,7 @@ def test_a_state_without_its_fitted_parts_or_of_other_weights_is_refused(folder,
         command.watch(folder, "simulated/intended", tmp_path, **settings)
 
 
-def test_the_command_line(folder, tmp_path, capsys):
+def test_the_command_line(folder, tmp_path, capsys, monkeypatch):
     base = ["--prices", str(folder), "--state", str(tmp_path), "--methods", "zscore"]
     command.main([*base, "--model", "simulated/intended", "--until", "2022-01-05"])
     out = capsys.readouterr().out.splitlines()
@@ -193,6 +193,8 @@ def test_the_command_line(folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         command.main([*base, "--model", "simulated/intended", "--methods", ""])
     assert "--methods is empty; there are: zscore" in capsys.readouterr().err
+    weights = ROOT / "reports" / "us100" / "checkpoints" / "literal.safetensors"
+    monkeypatch.setattr(command, "checkpoint_of", lambda *_: weights)
     with pytest.raises(SystemExit, match="later sessions"):
         command.main(["--prices", str(folder), "--state", str(tmp_path / "b"), "--methods", "model",
                       "--model", "simulated/literal"])  # fmt: skip

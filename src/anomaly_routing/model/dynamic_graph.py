@@ -185,8 +185,9 @@ class GraphModule(nn.Module):
     def weights(self, psi: Tensor) -> Tensor:
         """[B, 3] of the sources that are used (`sources`, `use_prior`)."""
         if self.config.sources == "temporal":
-            return psi.new_tensor([1.0, 0.0, 0.0]).expand(len(psi), 3)
-        return self.sources(psi) * psi.new_tensor([1.0, 1.0, float(self.config.use_prior)])
+            return torch.cat([psi.new_ones(len(psi), 1), psi.new_zeros(len(psi), 2)], -1)
+        weights = self.sources(psi)
+        return weights if self.config.use_prior else torch.cat([weights[:, :2], psi.new_zeros(len(psi), 1)], -1)
 
     def similarity(self, z: Tensor, context: Tensor, known: Tensor, between: Tensor, weights: Tensor) -> Tensor:
         """L [B, N, N]: the three sources, gated by the edge network (equations 5, 33-37); or the first one alone."""

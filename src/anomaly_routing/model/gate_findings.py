@@ -121,6 +121,7 @@ def temperature_words(
         f"with the same weights: untrained {before}",
         f"trained {' and '.join(alive)}" if alive else "",
         f"{' and '.join(dead)} collapsed, which leaves a temperature nothing to act on" if dead else "",
+        "of the kept weights none is left to test it on" if dead and not alive else "",
         f"entropy of the market's daily mean weights, which is not that of each stock: {', '.join(daily)}"
         if daily else "",
     ]  # fmt: skip
