@@ -156,7 +156,7 @@ def _matched_cells(row: dict[str, Any]) -> list[str]:
     cells += [_p(row["matched: p"]), f"{row['matched: test hits']:.0f} / {row['matched: of test']:.0f}"]
     cells += [_p(row["matched: p, test"]), _p(row["matched: p, test, March 2023 once"])]
     cells += [_percent(row["matched: alarm days"]), _number(row["matched: lead"])]
-    return cells + ["" if row.get(name) is None else f"{row[name]:.3g}" for name in COSTS]
+    return cells + ["" if row.get(name) is None else _short(row[name]) for name in COSTS]
 
 
 def _shown(row: dict[str, Any]) -> str:
@@ -169,6 +169,11 @@ def _shown(row: dict[str, Any]) -> str:
 
 def _number(value: float | None, digits: int = 1) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _short(value: float) -> str:
+    """Three digits, and no power of ten."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _p(value: float | None) -> str:
