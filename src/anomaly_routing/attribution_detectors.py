@@ -84,7 +84,7 @@ def grade_detector(garden: Garden, entry: Entry, seed: int = 0, **params: Any) -
     whole = panel_of(garden)
     if lack := entry.missing(whole):
         return Grade([], reason=lack)
-    if market_wide := [r for r in entry.requires if r.startswith("benchmark") or r == "graph"]:
+    if market_wide := [r for r in entry.requires if r.startswith("benchmark") or r == "stress"]:
         return Grade([], reason=f"a stretch does not carry {', '.join(market_wide)}")
     try:
         return grade_fitted(garden, create(entry.name, seed=seed, **params).fit(whole, garden.ground.tensors.train))
