@@ -17,23 +17,20 @@ from anomaly_routing.attribution_variants import disturbed, graded_variant
 from anomaly_routing.baselines.registry import create
 from anomaly_routing.data.draw_plants import draw_plants
 from anomaly_routing.data.plants import MECHANISMS, PAPER, SETS, PlantError, alter, mechanisms
-from anomaly_routing.data.simulate import default_splits
 from anomaly_routing.data.simulate_events import MECHANISMS as SIMULATED
 from anomaly_routing.features.panel import build_panel, compute_features
 from anomaly_routing.metric_claims import NOISE, labelled_series, metric_answers, metric_grades, noisy
 from anomaly_routing.model.config import make_config
 from anomaly_routing.model.network import Network
 from anomaly_routing.model.training import Data
-from anomaly_routing.planting import LONG, Ground, calm_sessions, plant_and_recompute, simulated_ground
+from anomaly_routing.planting import LONG, Ground, calm_sessions, plant_and_recompute
 from anomaly_routing.taught_gate import CALM, Lessons, TaughtGate, lessons
-
-SESSIONS = 700
-NONE = pd.DataFrame({"date": pd.DatetimeIndex([])})
+from tests.gardens import NONE, SESSIONS, small_ground
 
 
 @pytest.fixture(scope="module")
 def ground() -> Ground:
-    return simulated_ground(4, 16, SESSIONS, default_splits(SESSIONS))
+    return small_ground()
 
 
 @pytest.fixture(scope="module")

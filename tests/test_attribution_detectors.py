@@ -13,17 +13,14 @@ from anomaly_routing.attribution_figures import draw_confusion, draw_plants
 from anomaly_routing.attribution_tables import catalogue, committed, detection_board, result_line
 from anomaly_routing.baselines.registry import detectors
 from anomaly_routing.data.plants import MECHANISMS, PAPER, Change, Mechanism, mechanisms
-from anomaly_routing.data.simulate import default_splits
 from anomaly_routing.evaluation.injection import confusion
-from anomaly_routing.planting import Ground, calm_sessions, simulated_ground
-
-SESSIONS = 700
-NONE = pd.DataFrame({"date": pd.DatetimeIndex([])})
+from anomaly_routing.planting import Ground, calm_sessions
+from tests.gardens import NONE, small_ground
 
 
 @pytest.fixture(scope="module")
 def ground() -> Ground:
-    return simulated_ground(4, 16, SESSIONS, default_splits(SESSIONS))
+    return small_ground()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 
 from anomaly_routing import attribution as a
@@ -12,17 +11,14 @@ from anomaly_routing import attribution_stability as stability
 from anomaly_routing import attribution_tables as tables
 from anomaly_routing.attribution_figures import draw_calibration, draw_strength
 from anomaly_routing.data.plants import MECHANISMS, STRENGTHS, mechanisms
-from anomaly_routing.data.simulate import default_splits
-from anomaly_routing.planting import Ground, calm_sessions, simulated_ground
+from anomaly_routing.planting import Ground, calm_sessions
 from anomaly_routing.taught_gate import TaughtGate, grade_gate, lessons
-
-SESSIONS = 700
-NONE = pd.DataFrame({"date": pd.DatetimeIndex([])})
+from tests.gardens import NONE, SESSIONS, small_ground
 
 
 @pytest.fixture(scope="module")
 def ground() -> Ground:
-    return simulated_ground(4, 16, SESSIONS, default_splits(SESSIONS))
+    return small_ground()
 
 
 @pytest.fixture(scope="module")

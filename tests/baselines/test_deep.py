@@ -150,9 +150,9 @@ def spoilt(kind):
     """(panel, training mask) with one fault."""
     planted = planted_panel()
     panel, train = planted.panel, planted.train
-    if kind == "nan":
+    if kind in ("nan", "x"):
         x = panel.x.copy()
-        x[100, 4, 2] = np.nan
+        x[100, 4, 2] = np.nan if kind == "nan" else np.inf
         return replace(panel, x=x), train
     if kind == "absent":
         active = panel.active.copy()
@@ -164,10 +164,6 @@ def spoilt(kind):
         values = getattr(panel, kind).copy()
         values[100, 4] = -np.inf
         return replace(panel, **{kind: values}), train
-    if kind == "x":
-        x = panel.x.copy()
-        x[100, 4, 2] = np.inf
-        return replace(panel, x=x), train
     if kind == "edge":
         prior = panel.prior.copy()
         prior[3, 4] = np.nan

@@ -28,7 +28,8 @@ from anomaly_routing.baselines.metric_learning.directional import (
 from anomaly_routing.baselines.metric_learning.embedding import triplet_loss
 from anomaly_routing.baselines.metric_learning.windows import FEWEST, Windows, principal_directions
 from anomaly_routing.baselines.registry import create
-from anomaly_routing.panel import Panel, plain_panel
+from anomaly_routing.baselines.toy import coupled_market
+from anomaly_routing.panel import Panel
 
 DIMENSIONS = (3, 29, 128)
 NAMES = ("metric_vmf", "metric_watson")
@@ -329,34 +330,13 @@ def test_the_weights_hold_everything_that_a_score_needs():
     np.testing.assert_array_equal(detector.use("tail").decision_function(planted.panel), expected)
 
 
-def coupled(seed: int = 0, flipped: bool = True) -> tuple[Panel, np.ndarray]:
-    """Ten stocks: in five, slow waves of price and volume together; in five, fast ones against each other. Late in the
-    series three stocks of either half have the other half's coupling for 40 sessions; windows within are marked."""
-    rng, stocks, sessions = np.random.default_rng(seed), 10, 500
-    slow = np.arange(stocks) < 5
-    day = np.arange(sessions)[:, None]
-    wave = np.sin(2 * np.pi * day / np.where(slow, 23, 7) + rng.uniform(0, 6, stocks))
-    sign = np.where(slow, 1.0, -1.0) * np.ones((sessions, 1))
-    marked = np.zeros((sessions, stocks), bool)
-    if flipped:
-        for k, i in enumerate((0, 2, 4, 5, 7, 9)):
-            first = 320 + 20 * k
-            sign[first : first + 40, i] *= -1
-            marked[first + 19 : first + 40, i] = True
-    price = 0.05 * wave + 0.004 * rng.normal(size=wave.shape)
-    volume = 13 + 0.4 * sign * wave + 0.04 * rng.normal(size=wave.shape)
-    return plain_panel(np.diff(price, axis=0, prepend=price[:1]), volume), marked
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_coupling_that_is_ordinary_elsewhere_is_found_in_the_cluster_where_it_is_not(name, monkeypatch):
-    panel, marked = coupled()
-    train = (np.arange(500) >= 20) & (np.arange(500) < 300)
-    late = (np.arange(500) >= 320)[:, None] & np.ones(marked.shape, bool)
+    toy = coupled_market(slow=23, noise=0.004)
 
     def found() -> float:
-        scores = create(name, epochs=6, share=0.4).fit(panel, train).decision_function(panel)
-        return roc_auc_score(marked[late], scores[late])
+        scores = create(name, epochs=6, share=0.4).fit(toy.panel, toy.train).decision_function(toy.panel)
+        return roc_auc_score(toy.cells[toy.judged], scores[toy.judged])
 
     assert found() > 0.9
     one = clustering.merged
@@ -365,8 +345,8 @@ def test_a_coupling_that_is_ordinary_elsewhere_is_found_in_the_cluster_where_it_
 
 
 def test_training_draws_windows_of_a_cluster_together():
-    panel, _ = coupled(flipped=False)
-    train = (np.arange(500) >= 20) & (np.arange(500) < 300)
+    toy = coupled_market(slow=23, noise=0.004, flipped=False)
+    panel, train = toy.panel, toy.train
     apart = []
     for epochs in (0, 12):
         detector = create("metric_vmf", epochs=epochs, share=0.5).fit(panel, train)

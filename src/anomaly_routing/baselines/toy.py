@@ -93,25 +93,26 @@ def toy_market(kind: str, seed: int = 0) -> Toy:
     return Toy(panel, np.arange(SESSIONS) < TRAIN_END, cells)
 
 
-def coupled_market(seed: int = 0) -> Toy:
+def coupled_market(seed: int = 0, slow: int = 12, noise: float = 0.02, flipped: bool = True) -> Toy:
     """What the directions of price and volume can tell, where `toy_market` leaves both alone.
 
-    Five stocks with waves of 12 sessions in price and volume together, five with waves of 7 against each other, in
-    noise. Late in the series three stocks of either half have the other half's coupling for 40 sessions; the windows
-    of 20 that lie within are planted. Both couplings are ordinary, each with its own pace: only in the cluster of its
-    pace is a window wrong. No features.
+    Five stocks with waves of `slow` sessions in price and volume together, five with waves of 7 against each other,
+    with noise of this SD in the price and ten times that in the volume. Late in the series three stocks of either half
+    have the other half's coupling for 40 sessions, unless `flipped` is False; the windows of 20 that lie within are
+    planted. Both couplings are ordinary, each with its own pace: only in the cluster of its pace is a window wrong. No
+    features.
     """
     rng, sessions, stocks = np.random.default_rng(seed), 500, STOCKS
-    slow, day = np.arange(stocks) < 5, np.arange(sessions)
-    wave = np.sin(2 * np.pi * day[:, None] / np.where(slow, 12, 7) + rng.uniform(0, 6, stocks))
-    sign = np.where(slow, 1.0, -1.0) * np.ones((sessions, 1))
+    together, day = np.arange(stocks) < 5, np.arange(sessions)
+    wave = np.sin(2 * np.pi * day[:, None] / np.where(together, slow, 7) + rng.uniform(0, 6, stocks))
+    sign = np.where(together, 1.0, -1.0) * np.ones((sessions, 1))
     planted = np.zeros((sessions, stocks), bool)
-    for k, i in enumerate((0, 2, 4, 5, 7, 9)):
+    for k, i in enumerate((0, 2, 4, 5, 7, 9) if flipped else ()):
         first = 320 + 20 * k
         sign[first : first + 40, i] *= -1
         planted[first + 19 : first + 40, i] = True
-    price = 0.05 * wave + 0.02 * rng.normal(size=wave.shape)
-    volume = 13 + 0.4 * sign * wave + 0.2 * rng.normal(size=wave.shape)
+    price = 0.05 * wave + noise * rng.normal(size=wave.shape)
+    volume = 13 + 0.4 * sign * wave + 10 * noise * rng.normal(size=wave.shape)
     panel = plain_panel(np.diff(price, axis=0, prepend=price[:1]), volume)
     return Toy(panel, (day >= 20) & (day < 300), planted, first=320)
 
