@@ -101,6 +101,14 @@ def test_a_value_that_is_not_finite_or_huge_is_refused(tensors, bad):
         replace(tensors, x=x)
 
 
+@pytest.mark.parametrize("bad", [np.nan, 0.5, -1])
+def test_a_prior_is_of_ones_and_noughts(tensors, bad):
+    prior = tensors.prior.copy()
+    prior[0, 3] = bad
+    with pytest.raises(ValueError, match=f"prior is {prior[0, 3]} between T000 and T003: an edge is 1, no edge 0"):
+        replace(tensors, prior=prior)
+
+
 def test_a_sample_without_an_active_stock_is_refused(tensors):
     at = int(tensors.sessions.get_loc("2020-03-02"))
     active = tensors.active.copy()

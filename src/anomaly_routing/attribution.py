@@ -23,7 +23,7 @@ from anomaly_routing.data.draw_plants import draw_plants
 from anomaly_routing.data.plants import MECHANISMS, STRENGTHS, mechanisms
 from anomaly_routing.evaluation.injection import by_block, calibration, delays, detection, ranks, top1
 from anomaly_routing.features.catalogue import GROUPS
-from anomaly_routing.files import plain, replacing
+from anomaly_routing.files import plain, replacing, write_arrays
 from anomaly_routing.model.network import Network
 from anomaly_routing.panel import FEATURE_WINDOW
 from anomaly_routing.planting import Ground, Planted, plant_and_recompute
@@ -214,14 +214,12 @@ def stored_grade(folder: Path, name: str, belongs: dict[str, Any], make: Callabl
         for old in folder.glob(f"{name}--*.npz"):
             old.unlink()
         with replacing(path) as partial:
-            np.savez_compressed(
-                partial,
-                rank=np.rint(np.concatenate([np.empty(0), *grade.rank]) * 60_000).astype(np.uint16),
-                length=np.array([len(r) for r in grade.rank], int),
-                n_calm=grade.n_calm,
-                **{f"rule_{rule}": values.astype(np.float32) for rule, values in grade.by_rule.items()},
-                **({"reason": grade.reason} if grade.reason else {}),
-            )
+            arrays = {
+                "rank": np.rint(np.concatenate([np.empty(0), *grade.rank]) * 60_000).astype(np.uint16),
+                "length": np.array([len(r) for r in grade.rank], int),
+                "n_calm": np.array(grade.n_calm),
+            } | {f"rule_{rule}": values.astype(np.float32) for rule, values in grade.by_rule.items()}
+            write_arrays(partial, arrays | ({"reason": np.array(grade.reason)} if grade.reason else {}))
     with np.load(path) as z:
         rank = np.split(z["rank"] / 60_000, np.cumsum(z["length"])[:-1]) if len(z["length"]) else []
         values = {key.removeprefix("rule_"): z[key].astype(float) for key in z.files if key.startswith("rule_")}

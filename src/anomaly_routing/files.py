@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ def write_csv(path: str | Path, table: pd.DataFrame, digits: int = 6) -> None:
     """No index, `digits` significant digits, dates as YYYY-MM-DD."""
     with replacing(path) as partial:
         table.to_csv(partial, index=False, float_format=f"%.{digits}g", date_format="%Y-%m-%d", lineterminator="\n")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """An .npz for `np.load`, a fifth smaller than numpy's own: columns one after the other, LZMA."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(values, order="F"), allow_pickle=False)
 
 
 def plain(value: Any) -> Any:

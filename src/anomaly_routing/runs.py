@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.files import plain, read_json, replacing, write_json
+from anomaly_routing.files import plain, read_json, replacing, write_arrays, write_json
 
 INDEX = "index.json"
 MAX_BYTES = 600_000
@@ -97,7 +97,7 @@ class RunStore:
             "meta": np.array(json.dumps(plain({"key": key.__dict__, "info": run.info}), sort_keys=True)),
         } | {f"{EXTRA}{name}": values for name, values in run.extras.items()}
         with replacing(self.path(key)) as partial:
-            np.savez_compressed(partial, **arrays)
+            write_arrays(partial, arrays)
             size = partial.stat().st_size
             if size > MAX_BYTES:
                 raise ValueError(

@@ -33,7 +33,7 @@ class Tensors:
     data_hash, features_numerics : what `x` was computed from, and the version of the arithmetic; parts of a run's key.
 
     Raises ValueError naming the field and the remedy: a wrong shape, sessions out of order or doubled, a value of x
-    that is not finite or beyond 1e6, a split without a sample, a sample without an active stock.
+    that is not finite or beyond 1e6, a prior of anything but 0 and 1, a split without a sample, a sample without an active stock.
     """
 
     market: str
@@ -60,6 +60,10 @@ class Tensors:
             t, i, f = np.argwhere(~usable)[0]
             where = f"{self.features[f]} of {self.tickers[i]} on {self.sessions[t]:%Y-%m-%d}"
             raise ValueError(f"x is {self.x[t, i, f]}, first in {where}: scale the features (Scaler.transform)")
+        if (odd := ~np.isin(self.prior, (0, 1))).any():
+            i, j = np.argwhere(odd)[0]
+            pair = f"{self.tickers[i]} and {self.tickers[j]}"
+            raise ValueError(f"prior is {self.prior[i, j]} between {pair}: an edge is 1, no edge 0")
         for part in ("train", "val", "test"):
             if not getattr(self, part).any():
                 raise ValueError(f"splits leave no {part} sample: change market.splits in params.yaml, then {AGAIN}")

@@ -61,6 +61,33 @@ def test_training_sessions_that_leave_nothing_or_gaps_are_refused(marked):
         quick("intended", "causal").fit(planted_panel().panel, train)
 
 
+def test_no_session_is_no_panel():
+    empty = rows(planted_panel().panel, slice(0, 0))
+    with pytest.raises(ValueError, match="none of 0 sessions is marked for training"):
+        quick("intended", "causal").fit(empty, np.zeros(0, bool))
+    with pytest.raises(ValueError, match="the panel has no session: give the ones to score"):
+        fitted("intended", "causal").decision_function(empty)
+
+
+@pytest.mark.parametrize(
+    ("field", "at", "value", "message"),
+    [
+        ("prior", (0, 1), np.nan, "prior is nan between S0 and S1: an edge is 1"),
+        ("prior", (0, 1), 0.5, "prior is 0.5 between S0 and S1: an edge is 1"),
+        ("returns", (9, 1), np.inf, "returns is inf, first of S1 on 2020-01-14: give NaN"),
+        ("active", (slice(None), 2), False, "S2 is never active in this panel: leave it out"),
+    ],
+)
+def test_a_panel_that_no_neural_detector_takes_is_refused(field, at, value, message):
+    spoilt = getattr(planted_panel().panel, field).copy()
+    spoilt[at] = value
+    panel = replace(planted_panel().panel, **{field: spoilt})
+    with pytest.raises(ValueError, match=message):
+        quick("intended", "causal").fit(panel, planted_panel().train)
+    with pytest.raises(ValueError, match=message):
+        fitted("intended", "causal").decision_function(panel)
+
+
 def test_unknown_keys_are_refused():
     planted = planted_panel()
     with pytest.raises(ValueError, match=r"the model has no key depth; it has: .*window"):

@@ -34,7 +34,10 @@ class Intended:
     preset = "intended"
 
     def fit(self, panel: Panel, train_mask: np.ndarray) -> Intended:
-        """Train on the marked sessions, which follow each other and leave two later ones; see `model.training.fit`."""
+        """Train on the marked sessions, which follow each other and leave two later ones; see `model.training.fit`.
+
+        Raises ValueError for other marks, and as `decision_function`.
+        """
         import torch
 
         from anomaly_routing.model.config import make_config
@@ -54,7 +57,11 @@ class Intended:
         return self
 
     def decision_function(self, panel: Panel) -> np.ndarray:
-        """s in [0, 1], float32 [S, N]; NaN where inactive and before the first sample."""
+        """s in [0, 1], float32 [S, N]; NaN where inactive and before the first sample.
+
+        Raises ValueError for a panel that no neural detector takes (`baselines.deep.check_panel`), that ends before
+        the first sample after the training, or whose features are not those of the fit.
+        """
         from anomaly_routing.model.outcome import outcome
 
         tensors = self._tensors(panel)
@@ -65,6 +72,11 @@ class Intended:
 
     def _tensors(self, panel: Panel) -> Tensors:
         """The panel up to its end, without the samples in which no stock is active: the market was closed."""
+        from anomaly_routing.baselines.deep import check_panel
+
+        if not len(panel.sessions):
+            raise ValueError("the panel has no session: give the ones to score and the window before them")
+        check_panel(panel, needs_graph=True)
         splits = replace(self._splits, test_end=f"{panel.sessions[-1]:%Y-%m-%d}")
         kept = panel.active.any(axis=1) | ~splits.scored(panel.sessions)
         by_session = ("sessions", "x", "active", "returns", "log_volume", "stress")
@@ -84,6 +96,8 @@ class Literal(Intended):
 def _splits(sessions: pd.DatetimeIndex, train: np.ndarray) -> Splits:
     """Spans whose training samples are the marked sessions; what follows is halved into validation and test."""
     marked = np.flatnonzero(train)
+    if not len(marked):
+        raise ValueError(f"none of {len(sessions)} sessions is marked for training: mark those to fit on")
     later = len(sessions) - marked[-1] - 1
     if marked[-1] - marked[0] + 1 != len(marked) or later < 2:
         raise ValueError("the training sessions must follow each other and leave at least two sessions to score")
