@@ -33,7 +33,8 @@ class Tensors:
     data_hash, features_numerics : what `x` was computed from, and the version of the arithmetic; parts of a run's key.
 
     Raises ValueError naming the field and the remedy: a wrong shape, sessions out of order or doubled, a value of x
-    that is not finite or beyond 1e6, a prior of anything but 0 and 1, a split without a sample, a sample without an active stock.
+    that is not finite or beyond 1e6, a prior of anything but 0 and 1, a split without a sample, a sample without an
+    active stock.
     """
 
     market: str
