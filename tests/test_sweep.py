@@ -105,6 +105,7 @@ def test_what_is_stored_is_skipped(market, undisturbed, capsys):
     sweep.main(command(market, undisturbed))
     assert "0 of 6 trainings to do" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in undisturbed.glob("*.npz")} == before
+    assert not (ROOT / "reports" / "m").exists()  # a market that was only asked about gets no folder
 
 
 def test_a_variant_trains_what_it_says(undisturbed):

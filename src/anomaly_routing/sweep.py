@@ -232,7 +232,7 @@ def _run(args: argparse.Namespace) -> dict[Task, str]:
     scratch = args.scratch or paths.interim / "unfinished"
     plan = Plan(file, listed, store.folder, scratch, tier, args.device, threads, deadline)
     every = tasks(catalogue, _chosen(args, catalogue), args.seeds or catalogue.seeds[tier])
-    known = [*args.known, *filter(Path.is_dir, [paths.runs("model")])]
+    known = [*args.known, *filter(Path.is_dir, [paths.reports / "runs" / "model"])]
     stores = [store, *map(RunStore, known)]
     pending = lacking(every, catalogue, tensors, tier, stores)
     there = set(store.folder.glob("[!.]*.npz"))
