@@ -13,7 +13,7 @@ from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import RunStore, read_run
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.train import Job, Keep, main, train_one
-from anomaly_routing.train_baseline import as_run, baseline_key, generic_pressure
+from anomaly_routing.train_baseline import as_run, baseline_key, generic_pressure, trainable
 from tests.model.small_networks import altered, small_tensors
 from tests.oracles import pressure_oracle
 from tests.test_tensors import bare
@@ -74,6 +74,7 @@ def test_a_bare_machine_trains_a_baseline_once_and_not_again(tensor_file, tmp_pa
 
 def test_what_a_stored_run_says(stored, tensors):
     info = stored.info
+    assert info["flagged"] is None  # an autoencoder of this kind has no cut of its own
     assert info["family"] == "temporal" and info["tier"] == "quick" and info["device"] == "cpu"
     assert info["epochs"] == EPOCHS and set(info["best"]) == {"tail", "val"} and info["parameters"] > 0
     assert [line["epoch"] for line in info["history"]] == list(range(EPOCHS))
@@ -84,6 +85,19 @@ def test_what_a_stored_run_says(stored, tensors):
     late = tensors.val | tensors.test
     assert list(stored.score_sessions) == list(tensors.sessions[late])
     assert (np.isfinite(stored.score) == tensors.active[late]).all()
+
+
+@pytest.mark.parametrize(("method", "own"), [("robust_autoencoder", {}), ("metric_vmf", {"window": 5})])
+def test_a_cut_of_its_own_is_reported(method, own, tensors, tmp_path):
+    panel, store = tensors.panel(), RunStore(tmp_path)
+    job = Job(method, seed=1, overrides=own, training={"epochs": 2})
+    key = train_one(tensors, job, store, device="cpu", tier="quick", scratch=tmp_path, keep=Keep())
+    detector = trainable()[method].factory(seed=1, device="cpu", epochs=2, **own)
+    score = detector.fit(panel, tensors.train, tensors.val).use("tail").decision_function(panel)
+    for part in ("train", "val", "test"):
+        days = np.flatnonzero(getattr(tensors, part))
+        above = [score[t, i] > detector.flag_threshold for t in days for i in np.flatnonzero(panel.active[t])]
+        assert 0 < len(above) and store.load(key).info["flagged"][part] == pytest.approx(np.mean(above))
 
 
 def test_a_later_seed_keeps_no_single_stock(tensors, monkeypatch):

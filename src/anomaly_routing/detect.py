@@ -14,7 +14,7 @@ from tqdm import tqdm
 from anomaly_routing.baselines.registry import Entry, create, detectors
 from anomaly_routing.data.prior_graph import prior_graph
 from anomaly_routing.data.sources import load_market
-from anomaly_routing.evaluation.aggregate import daily_statistic, stock_day_cut
+from anomaly_routing.evaluation.aggregate import daily_statistic, flagged_shares, stock_day_cut
 from anomaly_routing.features.panel import FEATURES_NUMERICS, build_panel
 from anomaly_routing.features.store import load_features
 from anomaly_routing.files import read_json
@@ -61,17 +61,6 @@ def as_run(
         daily=series.rank() if daily_as_ranks else series,
         info=info,
     )
-
-
-def flagged_shares(score: np.ndarray, panel: Panel, splits: Splits, cut: Any) -> dict[str, float] | None:
-    """Share of the active, scored stock-days of each split above the detector's own cut (one, or one a stock)."""
-    if cut is None:
-        return None
-    shares = {}
-    for part in ("train", "val", "test"):
-        chosen = panel.active & np.isfinite(score) & getattr(splits, part)(panel.sessions)[:, None]
-        shares[part] = float((score > np.asarray(cut))[chosen].mean()) if chosen.any() else None
-    return shares
 
 
 def run_key(entry: Entry, mode: str, seed: int, params: dict, market: str, data_hash: str, splits: Splits) -> RunKey:

@@ -17,7 +17,7 @@ import torch
 
 from anomaly_routing.baselines.deep import DEEP_MODULES, DeepDetector, summary
 from anomaly_routing.baselines.registry import Entry, detectors
-from anomaly_routing.evaluation.aggregate import daily_statistic
+from anomaly_routing.evaluation.aggregate import daily_statistic, flagged_shares
 from anomaly_routing.model.config import make_config
 from anomaly_routing.model.pressure_index import WEIGHTS, components, theta
 from anomaly_routing.model.scoring import score_statistics, scores
@@ -77,7 +77,7 @@ def train_baseline(
         "seconds": round(fitted - started, 2),
         "milliseconds_a_session": round(1000 * passed / len(raw) / len(panel.sessions), 3),
         "memory_mib": memory_mib(detector),
-        "flagged": None,
+        "flagged": flagged_shares(raw["tail"], panel, tensors.splits, getattr(detector, "flag_threshold", None)),
     }
     store.save(key, as_run(tensors, raw, info, keep_stocks))
     return key

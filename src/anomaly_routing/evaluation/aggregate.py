@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from anomaly_routing.panel import Panel, Splits
 
 AGGREGATIONS = ("mean", "max", "share", "banks", "any")
 
@@ -66,3 +70,14 @@ def _counted(score: np.ndarray, active: np.ndarray) -> np.ndarray:
     if score.shape != active.shape or score.ndim != 2:
         raise ValueError(f"score {score.shape} and active {active.shape} must be one [session, ticker] shape")
     return active & ~np.isnan(score)
+
+
+def flagged_shares(score: np.ndarray, panel: Panel, splits: Splits, cut: Any) -> dict[str, float] | None:
+    """Share of the active, scored stock-days of each split above the detector's own cut (one, or one a stock)."""
+    if cut is None:
+        return None
+    shares = {}
+    for part in ("train", "val", "test"):
+        chosen = panel.active & np.isfinite(score) & getattr(splits, part)(panel.sessions)[:, None]
+        shares[part] = float((score > np.asarray(cut))[chosen].mean()) if chosen.any() else None
+    return shares
