@@ -216,14 +216,13 @@ def test_runs_of_other_data_are_refused(panel, planned, scored):
 
 
 def test_the_median_seed_speaks_for_all():
-    def line(hits, auc, hit):
-        return {
-            "paper": {"hits": hits, "auc": auc, "chance_p": hits / 100, "per_event": {"a": {"hit": hit, "lead": 2}}}
-        }
+    def line(hits, auc, hit, p):
+        return {"paper": {"hits": hits, "auc": auc, "chance_p": p, "per_event": {"a": {"hit": hit, "lead": 2}}}}
 
-    lines = [line(6, 0.5, True), line(3, 0.9, False), line(4, 0.7, True), line(4, 0.6, None)]
+    lines = [line(6, 0.5, True, 0.5), line(3, 0.9, False, 0.3), line(4, 0.7, True, None), line(4, 0.6, None, 0.01)]
     merged = over_seeds(lines, [7, 8, 9, 10])["paper"]
-    assert (merged["hits"], merged["chance_p"], merged["seed"]) == (4, 0.04, 10)  # 3, 4, 4, 6: the lower middle
+    assert (merged["hits"], merged["seed"]) == (4, 10)  # 3, 4, 4, 6: the lower middle
+    assert merged["chance_p"] == 0.3 and merged["per_seed"]["chance_p"] == [0.5, 0.3, None, 0.01]  # not that seed's own
     assert merged["per_event"]["a"]["hit_share"] == pytest.approx(2 / 3)
     assert merged["per_seed"]["hits"] == [6, 3, 4, 4] and merged["per_seed"]["seed"] == [7, 8, 9, 10]
     with pytest.raises(ValueError, match="0 results"):
@@ -238,8 +237,10 @@ def test_headline_is_made_from_metrics(scored):
     text = headline(metrics, table)
     assert text.count("| *null (1)* | 0 / 3 |") == 2 and "zscore" not in text
     found = methods["random"]["matched"]
-    matched = f"| {found['hits']} / 3 | {found['hits_low']:.0f}-{found['hits_high']:.0f} |"
+    hits, chances = found["per_seed"]["hits"], sorted(f"{p:.2f}" for p in found["per_seed"]["chance_p"])
+    matched = f"| {found['hits']} / 3 ({min(hits)}-{max(hits)}) | {found['hits_low']:.0f}-{found['hits_high']:.0f} |"
     line = next(line for line in text.split("matched allowance")[1].splitlines() if "*random" in line)
+    assert f"| {found['chance_p']:.2f} ({chances[0]}-{chances[-1]}) |" in line
     assert matched in line and line.endswith("| 12.3 | 0.5 | 1 |  |")
     assert next(line for line in text.splitlines()[::-1] if "*null" in line).endswith("|  |  |  |  |")
     assert text.count("| lstm_ae | not run |") == 2 and "| LSTM-AE |" not in text
@@ -269,7 +270,10 @@ def test_table_one_has_the_papers_rows_in_their_order_and_says_what_was_not_run(
     assert set(table.loc[table["status"] == "not run", "method"]) == set(table["method"]) - set(methods)
     line = table.set_index("method").loc["random"]
     assert line["seconds"] == 12.3 and line["paper: hits"] == methods["random"]["paper"]["hits"]
-    assert line["lowest seed"] <= line["paper: hits"] <= line["highest seed"]
+    for name in ("paper: hits", "matched: hits", "matched: p, test"):
+        own = methods["random"][name.split(":")[0]]["per_seed"][{"h": "hits", "p": "chance_p_test"}[name.split()[1][0]]]
+        assert (line[f"{name}, lowest seed"], line[f"{name}, highest seed"]) == (min(own), max(own))
+        assert min(own) <= line[name] <= max(own)
     assert table.set_index("method").loc["intended", "the paper: hits"] == 12
     second = methods["random"] | {"paper": methods["random"]["paper"] | {"hits": 99}}
     again = table1(methods | {"random +MPI": second}, {}, {}).set_index("method")

@@ -6,7 +6,7 @@ test fails when the README and the reports disagree. The model card and the chec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +136,9 @@ def _paper_cells(row: dict[str, Any], claimed: bool) -> list[str]:
     first = [row["row of the paper"] or ""] if claimed else []
     if row["status"] != "run":
         return [*first, row["method"], *paper, NOT_RUN, *[""] * 5, *lead]
-    seeds = row["lowest seed"], row["highest seed"]
-    spread = f" ({seeds[0]:.0f}-{seeds[1]:.0f})" if row["n_seeds"] > 1 else ""
-    cells = [*first, _shown(row), *paper, f"{row['paper: hits']:.0f} / {row['paper: of']:.0f}{spread}"]
+    cells = [*first, _shown(row), *paper, _hits(row, "paper: hits", "paper: of")]
     cells += [f"{row['paper: 95% low']:.0f}-{row['paper: 95% high']:.0f}", _number(row["paper: by chance"])]
-    cells += [_p(row["paper: p"]), _percent(row["paper: alarm days"])]
+    cells += [_chance(row, "paper: p"), _percent(row["paper: alarm days"])]
     second = row.get("paper +MPI: hits")
     cells += ["" if second is None else f"{second:.0f} (chance {_number(row['paper +MPI: by chance'])})"]
     return [*cells, *lead, _number(row["paper: lead"])]
@@ -151,12 +149,26 @@ def _matched_cells(row: dict[str, Any]) -> list[str]:
     row = _known(row)
     if row["status"] != "run":
         return [row["method"], NOT_RUN]
-    cells = [_shown(row), f"{row['matched: hits']:.0f} / {row['matched: of']:.0f}"]
+    cells = [_shown(row), _hits(row, "matched: hits", "matched: of")]
     cells += [f"{row['matched: 95% low']:.0f}-{row['matched: 95% high']:.0f}", _number(row["matched: by chance"])]
-    cells += [_p(row["matched: p"]), f"{row['matched: test hits']:.0f} / {row['matched: of test']:.0f}"]
-    cells += [_p(row["matched: p, test"]), _p(row["matched: p, test, March 2023 once"])]
+    cells += [_chance(row, "matched: p"), _hits(row, "matched: test hits", "matched: of test")]
+    cells += [_chance(row, "matched: p, test"), _chance(row, "matched: p, test, March 2023 once")]
     cells += [_percent(row["matched: alarm days"]), _number(row["matched: lead"])]
     return cells + ["" if row.get(name) is None else _short(row[name]) for name in COSTS]
+
+
+def _hits(row: dict[str, Any], name: str, of: str) -> str:
+    return f"{row[name]:.0f} / {row[of]:.0f}{_spread(row, name, lambda hits: f'{hits:.0f}')}"
+
+
+def _chance(row: dict[str, Any], name: str) -> str:
+    return _p(row[name]) + _spread(row, name, _p)
+
+
+def _spread(row: dict[str, Any], name: str, written: Callable[[float], str]) -> str:
+    """The lowest and the highest seed in brackets, where there are several."""
+    ends = [row[f"{name}, {end} seed"] for end in ("lowest", "highest")]
+    return f" ({'-'.join(map(written, ends))})" if row["n_seeds"] > 1 and None not in ends else ""
 
 
 def _shown(row: dict[str, Any]) -> str:

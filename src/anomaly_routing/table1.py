@@ -33,7 +33,8 @@ def table1(methods: dict[str, Any], claims: dict[str, Any], costs: dict[str, dic
 
     methods : of `scoreboard.evaluate_runs`, rows `... +MPI` among them. claims : id -> value of `paper/claims.yaml`.
     costs : method -> columns of `read_costs`; a method that is not in it, a trivial one say, has none.
-    A method without a run has the status `not run` and no figure.
+    Hits are the median seed's, p values medians over the seeds (`evaluation.summary`), each with its lowest and highest
+    seed. A method without a run has the status `not run` and no figure.
     """
     listed = [(row, claim, method) for row, (claim, members) in PAPER_ROWS.items() for method in members]
     listed += [("", "", method) for method in (*BESIDE, *TRIVIAL)]
@@ -53,14 +54,25 @@ def _row(
     found, second = methods.get(method), methods.get(f"{method} +MPI")
     if found is None:
         return line
-    hits = found["paper"]["per_seed"]["hits"]
     line |= {k: found[k] for k in ("family", "n_seeds", "tier", "device")}
-    line |= {"look-ahead": "yes" if found["lookahead"] else "", "lowest seed": min(hits), "highest seed": max(hits)}
+    line |= {"look-ahead": "yes" if found["lookahead"] else ""}
     for protocol in ("paper", "matched"):
-        line |= {f"{protocol}: {name}": found[protocol][key] for name, key in COLUMNS.items()}
+        line |= _cells(protocol, found[protocol], COLUMNS)
         if second:
-            line |= {f"{protocol} +MPI: {name}": second[protocol][key] for name, key in SECOND_COLUMNS.items()}
+            line |= _cells(f"{protocol} +MPI", second[protocol], SECOND_COLUMNS)
     return line | costs.get(method, {})
+
+
+def _cells(title: str, found: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
+    """The columns of one protocol; what differs from seed to seed with its lowest and highest seed (`RANGED`)."""
+    cells: dict[str, Any] = {}
+    for name, key in columns.items():
+        cells[f"{title}: {name}"] = found[key]
+        if name in RANGED:
+            seeds = [value for value in found["per_seed"][key] if value is not None]
+            cells[f"{title}: {name}, lowest seed"] = min(seeds, default=None)
+            cells[f"{title}: {name}, highest seed"] = max(seeds, default=None)
+    return cells
 
 
 def read_costs(file: Path, market: str) -> dict[str, dict[str, float | None]]:
@@ -95,6 +107,7 @@ COLUMNS = {  # name -> key of a protocol's line
     "lead": "lead_median",
     "alarm days": "alarm_rate_test",
 }
+RANGED = ("hits", "test hits", "p", "p, test", "p, test, March 2023 once")
 SECOND_COLUMNS = {
     "hits": "hits",
     "by chance": "expected_hits_by_chance",
