@@ -97,7 +97,7 @@ def test_a_cut_of_its_own_is_reported(method, own, tensors, tmp_path):
     for part in ("train", "val", "test"):
         days = np.flatnonzero(getattr(tensors, part))
         above = [score[t, i] > detector.flag_threshold for t in days for i in np.flatnonzero(panel.active[t])]
-        assert 0 < len(above) and store.load(key).info["flagged"][part] == pytest.approx(np.mean(above))
+        assert len(above) > 0 and store.load(key).info["flagged"][part] == pytest.approx(np.mean(above))
 
 
 def test_a_later_seed_keeps_no_single_stock(tensors, monkeypatch):
