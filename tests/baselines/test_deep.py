@@ -164,9 +164,11 @@ def spoilt(kind):
         values = getattr(panel, kind).copy()
         values[100, 4] = -np.inf
         return replace(panel, **{kind: values}), train
-    if kind == "edge":
+    if kind == "nobody":
+        return panel, np.zeros_like(train)
+    if kind in ("edge", "negative"):
         prior = panel.prior.copy()
-        prior[3, 4] = np.nan
+        prior[3, 4] = np.nan if kind == "edge" else -3
         return replace(panel, prior=prior), train
     return first_sessions(panel, 2), np.ones(2, bool)
 
@@ -184,7 +186,9 @@ REASONS = {
     "returns": "returns is -inf, first of S4 on .* give NaN where the stock did not trade",
     "log_volume": "log_volume is -inf, first of S4 on",
     "edge": "prior is nan between S3 and S4: an edge is 1, no edge 0",
+    "negative": "prior is -3.0 between S3 and S4: an edge is 1, no edge 0",
     "absent": "S4 is never active in this panel: leave it out",
+    "nobody": "none of 420 sessions is marked",
     "gap": "must follow each other, without a gap",
     "few": "2 training sessions (are fewer than|leave none)",
 }
@@ -206,7 +210,12 @@ def test_a_panel_that_cannot_be_scored_is_refused(name):
     )
     with pytest.raises(ValueError, match="the panel has 5 features, the detector was fitted on 8"):
         detector.decision_function(narrow)
-    for kind in ("nan", "absent", "x", "returns", "log_volume", "edge"):
+    turned = replace(planted.panel, features=planted.panel.features[::-1])
+    with pytest.raises(ValueError, match="the panel has feature f7 where spread was fitted"):
+        detector.decision_function(turned)
+    with pytest.raises(ValueError, match="has not been fitted: call fit"):
+        quick(name, "causal").decision_function(planted.panel)
+    for kind in ("nan", "absent", "x", "returns", "log_volume", "edge", "negative"):
         with pytest.raises(ValueError, match=REASONS[kind]):
             detector.decision_function(spoilt(kind)[0])
     window = detector.net.window

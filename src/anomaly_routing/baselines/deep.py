@@ -141,12 +141,12 @@ class DeepDetector(ABC):
         Raises ValueError for a panel that cannot be fitted, TrainingError when memory ran out or a loss is no number.
         """
         self._prepare(panel)
+        samples = {"train": consecutive(train_mask)}
+        if val_mask is not None:
+            samples["val"] = consecutive(val_mask)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.net = self.network(panel).to(self._device)
-            samples = {"train": _consecutive(train_mask)}
-            if val_mask is not None:
-                samples["val"] = _consecutive(val_mask)
             check_length(len(samples["train"]), self.net.window, "training sessions")
             self._train(Series(panel, self.net.window, self._device), samples, label)
         return self.use("tail")
@@ -174,14 +174,23 @@ class DeepDetector(ABC):
     def _prepare(self, panel: Panel) -> None:
         """Refuse what cannot be fitted; note what scoring must find again, and the device."""
         check_panel(panel, self.needs_graph)
-        self._width, self._tickers, self._device = len(panel.features), list(panel.tickers), choose_device(self.device)
+        self._device = choose_device(self.device)
+        self._features, self._tickers = list(panel.features), list(panel.tickers)
 
     def _check_scored(self, panel: Panel) -> None:
         """Refuse what the fitted detector cannot score."""
-        if len(panel.features) != self._width:
+        if not self.weights:
             raise ValueError(
-                f"the panel has {len(panel.features)} features, the detector was fitted on {self._width}: give the same"
+                f"{type(self).__name__} has not been fitted: call fit with a panel and its training sessions"
             )
+        new, fitted = list(panel.features), self._features
+        if len(new) != len(fitted):
+            raise ValueError(
+                f"the panel has {len(new)} features, the detector was fitted on {len(fitted)}: give the same"
+            )
+        if new != fitted:
+            a, b = next((a, b) for a, b in zip(new, fitted, strict=True) if a != b)
+            raise ValueError(f"the panel has feature {a} where {b} was fitted: give the same features in their order")
         check_length(len(panel.sessions), self.net.window, "sessions")
         if self.per_stock:
             check_universe(self._tickers, panel)
@@ -247,7 +256,7 @@ def check_panel(panel: Panel, needs_graph: bool = False) -> None:
     """Raise ValueError, with the place and the reason, for a panel that a neural detector cannot take.
 
     x must be finite; returns and log volumes may be NaN (no trade), not infinite; every stock is active at some time;
-    with `needs_graph` there is a prior graph, of finite numbers.
+    a prior graph is of 0 and 1, and with `needs_graph` there is one.
     """
     if not np.isfinite(panel.x).all():
         t, i, f = np.argwhere(~np.isfinite(panel.x))[0]
@@ -264,8 +273,8 @@ def check_panel(panel: Panel, needs_graph: bool = False) -> None:
             )
     if needs_graph and panel.prior is None:
         raise ValueError("the panel has no prior graph: build it with features.panel.build_panel, prior given")
-    if panel.prior is not None and not np.isfinite(panel.prior).all():
-        i, j = np.argwhere(~np.isfinite(panel.prior))[0]
+    if panel.prior is not None and (odd := ~np.isin(panel.prior, (0, 1))).any():
+        i, j = np.argwhere(odd)[0]
         raise ValueError(
             f"prior is {panel.prior[i, j]} between {panel.tickers[i]} and {panel.tickers[j]}: an edge is 1, no edge 0"
         )
@@ -308,9 +317,12 @@ def _lead(values: np.ndarray, rows: int) -> np.ndarray:
     return np.concatenate([np.zeros((rows, *values.shape[1:]), values.dtype), values])
 
 
-def _consecutive(mask: np.ndarray) -> np.ndarray:
+def consecutive(mask: np.ndarray) -> np.ndarray:
+    """Positions of the marked sessions; raises ValueError for none and for gaps."""
     rows = np.flatnonzero(mask)
-    if not len(rows) or rows[-1] - rows[0] + 1 != len(rows):
+    if not len(rows):
+        raise ValueError(f"none of {len(mask)} sessions is marked: mark those to fit on and, if any, to stop on")
+    if rows[-1] - rows[0] + 1 != len(rows):
         raise ValueError("the sessions to fit on must follow each other, without a gap")
     return rows
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from anomaly_routing.baselines.deep import DeepDetector, check_length, checked
+from anomaly_routing.baselines.deep import DeepDetector, check_length, checked, consecutive
 from anomaly_routing.baselines.metric_learning import clustering
 from anomaly_routing.baselines.metric_learning.directional import VonMisesFisher, mixture_quantile
 from anomaly_routing.baselines.metric_learning.embedding import MetricNetwork, triplet_loss
@@ -73,10 +73,7 @@ class MetricVMF(DeepDetector):
         self, panel: Panel, train_mask: np.ndarray, val_mask: np.ndarray | None = None, label: str = ""
     ) -> MetricVMF:
         self._prepare(panel)
-        sessions = np.flatnonzero(train_mask)
-        if np.diff(sessions).max(initial=1) > 1:
-            raise ValueError("the sessions to fit on must follow each other, without a gap")
-        check_length(len(sessions), self.window, "training sessions")
+        check_length(len(consecutive(train_mask)), self.window, "training sessions")
         rows = np.argwhere(panel.active & np.asarray(train_mask, bool)[:, None])
         source = Windows(panel, self.window, tuple(self.modalities))
         scale = source.scale(rows, len(panel.tickers))

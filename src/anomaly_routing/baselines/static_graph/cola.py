@@ -163,10 +163,11 @@ class Cola(DeepDetector):
     probability for the negative pair minus that for the positive one, mean over `rounds` rounds of walks and pairs.
     From the authors' code: subgraphs of 4 with the target's features hidden, one graph convolution of 64 with PReLU,
     mean readout, bilinear discriminator, a negative pair with the next in a random order, walks that return to the
-    target after every step unless it has too few neighbours. Reduced: 64 rounds (SPEC 13) for their 256; pairs stay
-    within a session. Other than theirs, a walk keeps the first three others that it meets (their code those of lowest
-    number, the target itself possibly among them), and one that meets fewer leaves the subgraph smaller. The stop rules
-    watch the loss over `watched` rounds, the same in every epoch.
+    target after every step and, for a target with too few neighbours, go on farther. Reduced: 64 rounds (SPEC 13) for
+    their 256; pairs stay within a session. Other than theirs, a walk keeps the first three others that it meets (their
+    code those of lowest number, the target itself possibly among them), and one that meets fewer leaves the subgraph
+    smaller; one that goes farther returns with probability 0.5 for their 0.9. The stop rules watch the loss over
+    `watched` rounds, the same in every epoch.
     """
 
     hidden: int = 64
