@@ -95,8 +95,7 @@ def draw_event_seeds(
     either protocol. A white cell is a miss, a grey one has no verdict; a dot of the shares is a seed, the dotted line
     what the protocol aims at. The number of seeds stands behind the method.
     """
-    colours = ListedColormap(LEADS)
-    colours.set_bad("white")
+    colours = ListedColormap(LEADS).with_extremes(bad="white")
     norm = BoundaryNorm(np.arange(0.5, len(LEADS) + 1), len(LEADS))
     seeds = {m: matrix.loc[matrix["method"] == m, "seed"].nunique() for m in methods}
     for row, channel in zip(axes, ("mean", f"mean{SECOND}"), strict=True):
@@ -127,6 +126,7 @@ def _frame(ax: plt.Axes, side: plt.Axes, names: Sequence[str], ids: Sequence[str
         ax.axvline(k, color=plots.GREY, lw=0.4)
     for i in range(1, len(names)):
         ax.axhline(i - 0.5, color=plots.GREY, lw=0.2)
+    side.margins(x=0.1)
     side.set(xlim=(0, None), ylim=(len(names) - 0.5, -0.5), yticks=[])
     side.set_xlabel("alarm days, %", fontsize=7)
     side.tick_params(labelsize=6)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from anomaly_routing.baseline_mechanisms import (
@@ -100,6 +101,8 @@ def scatter(ax: plt.Axes, look: Look, x: Tensor, y: Tensor, log: bool = False) -
         ax.plot(x[marked][-SHOWN:], y[marked][-SHOWN:], ".", ms=4, color=COLOURS[said], label=said)
     if log:
         ax.set(xscale="log", yscale="log")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_minor_formatter(NullFormatter())
 
 
 def _window_errors(ax: plt.Axes, look: Look) -> None:

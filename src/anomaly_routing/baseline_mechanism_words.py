@@ -79,20 +79,22 @@ def association_words(look: Look, everywhere: Mapping[str, Look]) -> str:
 def static_sentence(looks: Mapping[str, Look]) -> str:
     """What `draw_static` shows."""
     gcn, gat, cola = looks["gcn_ae"], looks["gat_ae"], looks["cola"]
-    way = {said: float(pulled(gcn)[2][marked].median()) for said, marked in gcn.rows.items()}
+    _, around, towards = pulled(gcn)
+    apart = (around - gcn.batch.now).norm(dim=-1)
+    way, gap = ({said: float(v[marked].median()) for said, marked in gcn.rows.items()} for v in (towards, apart))
     (weight, equal), home = own_weight(gat), cola.means(at_home(cola))
     by_weight = max(gat.outranks(weight), gat.outranks(-weight))
     return "\n\n".join([
         sentence(
             "`gcn_ae`: what it rebuilds lies {way[planted]:.0%} of the way from a planted stock's own features to its "
-            "neighbours' average, {way[ordinary]:.0%} for an ordinary stock (medians). The way is about the same; it "
-            "is longer for the planted one. `gat_ae`: a stock gives itself {own[ordinary]:.2f} of the last layer's "
-            "attention on ordinary and {own[planted]:.2f} on planted stock-days; an equal share would be "
+            "neighbours' average, {way[ordinary]:.0%} for an ordinary stock; the average is {times:.1f} times as "
+            "far from the planted one (medians). `gat_ae`: a stock gives itself {own[ordinary]:.2f} of the last "
+            "layer's attention on ordinary and {own[planted]:.2f} on planted stock-days; an equal share would be "
             "{equal[ordinary]:.2f} and {equal[planted]:.2f}. The weight alone tells {by_weight:.0%} of the pairs "
             "apart, the error {by_error:.0%} (a coin: {coin:.0%}): {verdict}.",
-            way=way, own=gat.means(weight), equal=gat.means(equal), by_weight=by_weight,
-            by_error=gat.outranks(gat.score), coin=COIN,
-            verdict="the learned weights say little, the averaging does the work" if by_weight < COIN + NEAR else
+            way=way, times=gap[PLANTED] / gap[ORDINARY], own=gat.means(weight), equal=gat.means(equal),
+            by_weight=by_weight, by_error=gat.outranks(gat.score), coin=COIN,
+            verdict="the learned weights say little" if by_weight < COIN + NEAR else
             "the learned weights say something",
         ),
         both_outrank("dominant", looks["dominant"], "the error of the features", "that of the links"),
@@ -159,7 +161,7 @@ def seen_sentence(table: pd.DataFrame, epochs: int) -> str:
         named = ", ".join(f"`{m}` {v:.2f}" for m, v in good.items()) or "nobody"
         told.append(f"- *{kind.replace('_', ' ')}*: {named}.")
     return "\n".join([
-        sentence("Who sees what, after at most {epochs} epochs (AUROC of at least {least:.2f}):", epochs=epochs,
+        sentence("Who sees what (AUROC of at least {least:.2f}; epochs at most: {epochs}):", epochs=epochs,
                  least=COIN + NEAR), "", *told, "- " + coin_sentence(blind),
     ])  # fmt: skip
 
