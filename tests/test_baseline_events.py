@@ -88,11 +88,8 @@ def test_the_same_hits_leads_and_alarm_days_as_the_evaluation(stored, matrix):
 
 
 def test_a_window_before_any_verdict_is_neither_hit_nor_miss(stored):
-    early = pd.DataFrame(
-        {"id": ["Z"], "date": DAYS[[401]]}
-    )  # the matched budget needs its past, and gets it from 250 on
-    short = SPANS.__class__(*(f"{DAYS[k]:%Y-%m-%d}" for k in (0, 199, 599, 899)))
-    early["date"] = DAYS[[203]]
+    early = pd.DataFrame({"id": ["Z"], "date": DAYS[[203]]})  # the matched budget needs 250 sessions before
+    short = Splits(*(f"{DAYS[k]:%Y-%m-%d}" for k in (0, 199, 599, 899)))
     told = event_seeds(stored, early, short)
     assert told[told.protocol == "matched"].hit.isna().all() and told[told.protocol == "paper"].hit.notna().all()
     wide = by_run(told, ["Z"])
