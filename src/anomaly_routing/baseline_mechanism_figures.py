@@ -89,6 +89,8 @@ def draw_memory(axes: np.ndarray, looks: Mapping[str, Look]) -> None:
             lines = ax.plot(day, shown, ".", ms=size, color=COLOURS[said])
             lines[0].set_label(said)
         ax.set(xlabel="session", ylabel="score")
+    for ax in axes[:2]:
+        ax.set_ylim(0, 1.3 * ax.get_ylim()[1])  # room for the legend
     axes[2].set_yscale("symlog", linthresh=10)
     axes[0].axhline(float(looks["memstream"].net.beta), color=BLUE, lw=1, label="enters the memory below")
     axes[1].axhline(looks["robust_autoencoder"].detector.flag_threshold, color=BLUE, lw=1, label="set aside above")
@@ -136,7 +138,7 @@ def _pulled(ax: plt.Axes, look: Look) -> None:
         (around, {"color": INK, "ls": ":"}, "neighbours' average"),
     ):
         ax.plot(values[session, stock], ms=3, label=said, **style)
-    ax.set(xlabel="feature", ylabel="robust z")
+    ax.set(xlabel="feature", ylabel="robust z", ylim=(None, 1.6 * ax.get_ylim()[1]))  # room for the legend
 
 
 def _title(axes: np.ndarray, looks: Mapping[str, Look], methods: tuple[str, ...]) -> None:
