@@ -26,6 +26,12 @@ class GATAutoencoderNetwork(GraphAutoencoder):
         """bool [B, N, N], each stock's active neighbours and itself."""
         return neighbourhoods(batch.prior, batch.active)
 
+    def own_weight(self, batch: Batch) -> Tensor:
+        """[B, N], the weight that a stock's code gives to the stock itself: attention of the last layer, one head."""
+        near = self.graph(batch)
+        attention, _ = self.second.attend(self.bend(self.first(batch.now, near)), near)
+        return attention.mean(1).diagonal(dim1=-2, dim2=-1)
+
 
 @register(
     "gat_ae",

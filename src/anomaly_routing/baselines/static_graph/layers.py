@@ -45,11 +45,16 @@ class GraphAttention(nn.Module):
 
     def forward(self, x: Tensor, near: Tensor) -> Tensor:
         """x [B, N, n_in], near bool [B, N, N] with at least one neighbour in each row -> [B, N, n_out]."""
+        attention, h = self.attend(x, near)
+        return (attention @ h.transpose(1, 2)).transpose(1, 2).flatten(2) + self.bias
+
+    def attend(self, x: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs as for `forward` -> the attention of i to j [B, heads, N, N], rows summing to 1, and what is attended
+        to [B, N, heads, n_out / heads]."""
         h = (x @ self.weight).unflatten(-1, (self.heads, -1))
         receive, send = (h * self.receive).sum(-1).mT, (h * self.send).sum(-1).mT  # [B, heads, N]
         logits = nn.functional.leaky_relu(receive[..., :, None] + send[..., None, :], self.slope)
-        attention = logits.masked_fill(~near[:, None], -torch.inf).softmax(-1)
-        return (attention @ h.transpose(1, 2)).transpose(1, 2).flatten(2) + self.bias
+        return logits.masked_fill(~near[:, None], -torch.inf).softmax(-1), h
 
 
 class GraphAutoencoder(DeepNetwork):
