@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anomaly_routing.baseline_words import costs_sentences, forms_sentence, peers_sentence
+from anomaly_routing.baseline_words import costs_sentences, forms_sentence, own_cuts_sentence, peers_sentence
 
 
 @pytest.fixture
@@ -58,3 +58,11 @@ def test_costs_beside_the_full_model_and_not_run():
     assert epoch == head + "the dearest baseline is `c` with 10."
     assert fit == "On two cores, a fit (seconds): not run."
     assert "the full model 15, 5 times the median baseline; the dearest baseline is `a` with 5" in session
+
+
+def test_what_own_cuts_flag():
+    infos = [{"flagged": {"train": 0.04, "val": 0.1, "test": share}} for share in (0.02, 0.06, 0.03)]
+    text = own_cuts_sentence({"cola": [{"flagged": None}], "metric_vmf": [*infos, {"flagged": None}]})
+    flags = "`metric_vmf` flags 3.0% of the test stock-days (2.0% to 6.0% over 3 seeds) and 4.0% of those it was fitted"
+    assert flags in text and "cola" not in text
+    assert own_cuts_sentence({"cola": [{"flagged": None}], "old": [{}]}) == ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,3 +118,23 @@ def costs_sentences(measured: Mapping[str, Any], cost: pd.DataFrame, baselines: 
             dear=theirs.idxmax(), most=theirs.max(),
         ))  # fmt: skip
     return "\n\n".join(told)
+
+
+def own_cuts_sentence(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """How many stock-days detectors with a cut of their own put above it. runs : method -> `info` of its stored runs.
+
+    "" where no method has one; a run that was made before the share was kept counts as unknown.
+    """
+    cut = {method: [info["flagged"] for info in infos if info.get("flagged")] for method, infos in runs.items()}
+    said = {method: pd.DataFrame(shares) for method, shares in cut.items() if shares}
+    if not said:
+        return ""
+    return sentence(
+        "By a cut of its own that comes from the training sessions alone, {who}. Where the test share is well above "
+        "the training share, the market has moved, not the detector.",
+        who="; ".join(
+            f"`{method}` flags {table.test.median():.1%} of the test stock-days ({table.test.min():.1%} to "
+            f"{table.test.max():.1%} over {len(table)} seeds) and {table.train.median():.1%} of those it was fitted on"
+            for method, table in said.items()
+        ),
+    )
