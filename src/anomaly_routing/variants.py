@@ -6,7 +6,9 @@ elsewhere asks for a variant by name.
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pandas as pd
 from anomaly_routing.model.config import PRESETS, make_config
 from anomaly_routing.model.training import make_training
 from anomaly_routing.panel import Splits
+from anomaly_routing.paths import repository
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.train import Job
 
@@ -86,7 +89,7 @@ def _content(path: Path) -> dict[str, Any]:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".json":
         return json.loads(text)
-    import yaml
+    import yaml  # a machine that trains need not have it
 
     return yaml.safe_load(text)
 
@@ -194,3 +197,19 @@ def rescaled(tensors: Tensors) -> np.ndarray:
         moved = np.clip((x[:, i] - middle) / np.where(spread > 0, spread, 1), -CLIP, CLIP)
         x[:, i] = np.where((x[:, i] != 0) & (spread > 0) & ~flags, moved, x[:, i])
     return x
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Write the variants as JSON, for a machine without PyYAML.")
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--file", type=Path, default=repository() / "variants.yaml")
+    args = parser.parse_args(argv)
+    try:
+        read_catalogue(args.file)
+        args.json.write_text(json.dumps(_content(args.file), indent=1) + "\n", encoding="utf-8")
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
