@@ -115,16 +115,23 @@ def test_differences_are_of_the_same_seed_with_students_interval(lines):
     assert got.loc["no_mpi", "difference of each seed"] == "-1, +0" and got.loc["no_mpi", "mean"] == -0.5
     expected = ttest_1samp([-1, 0], 0).confidence_interval()
     assert got.loc["no_mpi", ["95% low", "95% high"]].tolist() == pytest.approx([expected.low, expected.high])
-    assert got.loc["no_mpi", "real"] == "no"
-    assert got.loc["no_moe", "seeds"] == 1 and got["95% low"].isna()["no_moe"] and got.loc["no_moe", "real"] == ""
+    assert (got.real == "too few seeds").all()
+    assert got.loc["no_moe", "seeds"] == 1 and got["95% low"].isna()["no_moe"]
     assert got.loc["no_moe", ["only variant", "only full", "p, first seed"]].tolist() == [0, 2, 0.5]
     assert differences(["full"], lines).empty
 
 
-def test_an_interval_without_zero_is_called_real(lines):
-    apart = {seed: {"paper": lines["full"][0]["paper"] | {"hits": 2 + seed % 2}} for seed in range(4)}
-    none = {seed: {"paper": lines["full"][0]["paper"] | {"hits": 0}} for seed in range(4)}
-    assert differences(["a"], {"a": apart, "full": none}).real.tolist() == ["yes"]
+def test_only_ten_seeds_call_a_difference_real_or_not(lines):
+    """SPEC 10: real only if its 10-seed interval excludes 0; the hits differ by 2 or 3, or by 1 to either side."""
+    found = {}
+    for seeds in (2, 9, 10, 11):
+        apart, even, none = (
+            {s: {"paper": lines["full"][0]["paper"] | {"hits": hits(s)}} for s in range(seeds)}
+            for hits in (lambda s: 4 + s % 2, lambda s: 1 + 2 * (s % 2), lambda s: 2)
+        )
+        found[seeds] = differences(["a", "b"], {"a": apart, "b": even, "full": none}).real.tolist()
+    few, enough = ["too few seeds"] * 2, ["yes", "no"]
+    assert found == {2: few, 9: few, 10: enough, 11: enough}
 
 
 def test_the_best_case_of_a_paired_test_is_a_coin():

@@ -257,12 +257,12 @@ def dies_at_the_second(export):
 
 
 def test_shards_are_few_and_small_and_a_full_one_stays_as_it_is(undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_BYTES", 26_000)
+    monkeypatch.setattr(shards, "SHARD_BYTES", 21_000)
     runs = sorted(undisturbed.glob("*.npz"))
     written = shards.export(runs[2:], tmp_path)
     before = {path: path.read_bytes() for path in written[:-1]}
     written += shards.export(runs, tmp_path)
-    assert len(set(written)) > 2 and all(p.stat().st_size <= 26_000 for p in written)
+    assert len(set(written)) > 2 and all(p.stat().st_size <= 21_000 for p in written)
     assert {path: path.read_bytes() for path in before} == before and shards.export(runs, tmp_path) == []
     inside = [name for path in set(written) for name in names_in(path)]
     assert sorted(inside) == sorted(p.name for p in runs)

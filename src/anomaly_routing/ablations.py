@@ -41,6 +41,7 @@ INTERFACE = [
     "status",
 ]
 LEVEL = 0.05
+ENOUGH, TOO_FEW = 10, "too few seeds"  # SPEC 10: a difference is called real by a 10-seed interval
 
 
 def find_runs(
@@ -157,7 +158,7 @@ def differences(names: Iterable[str], lines: dict[str, dict[int, dict]], referen
     """Each variant minus `reference`, seed by seed: hits, their 95% interval over seeds, and the paired exact tests.
 
     The interval is Student's, None with one seed. p: the first common seed's exact McNemar test over events, and the
-    smallest of all seeds. `real`: the interval excludes 0 (SPEC 10).
+    smallest of all seeds. `real`: whether the interval of at least `ENOUGH` seeds excludes 0 (SPEC 10).
     """
     rows = []
     for name in dict.fromkeys(names):
@@ -175,7 +176,7 @@ def differences(names: Iterable[str], lines: dict[str, dict[int, dict]], referen
             "mean": delta.mean(),
             "95% low": low,
             "95% high": high,
-            "real": "" if low is None else "yes" if low > 0 or high < 0 else "no",
+            "real": TOO_FEW if len(common) < ENOUGH else "yes" if low > 0 or high < 0 else "no",
             "only variant": tests[0]["only_a"],
             "only full": tests[0]["only_b"],
             "p, first seed": tests[0]["p"],
