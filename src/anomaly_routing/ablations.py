@@ -23,10 +23,9 @@ from anomaly_routing.plots import BLUE, GREY, PAPER
 from anomaly_routing.runs import Run, RunStore, read_run
 from anomaly_routing.scoreboard import channels
 from anomaly_routing.tensors import Tensors
-from anomaly_routing.variants import Catalogue, placed
+from anomaly_routing.variants import REFERENCE, Catalogue, as_read, placed
 
 NUMBERS = (2, 4, 6, 7, 8)  # the paper's tables of variants
-REFERENCE = "full"
 RUN, NOT_RUN = "run", "not run"
 INTERFACE = [
     "variant",
@@ -73,7 +72,7 @@ def find_runs(
 def judge(run: Run, channel: str, events: pd.DataFrame, splits: Splits) -> dict[str, Any]:
     """One run under both protocols: hits, lead, alarm rate, the test events apart, and the smoother companions.
 
-    channel : `both` alarm channels, or the `score` alone.
+    channel : `both` alarm channels, or the `score` alone, which then takes the index's place in the companions too.
     """
     line = {}
     for protocol, cuts in (("paper", "validation"), ("matched", "matched")):
@@ -84,7 +83,7 @@ def judge(run: Run, channel: str, events: pd.DataFrame, splits: Splits) -> dict[
             part = count_hits(of_split(alarms, split))
             line[protocol] |= {f"hits_{split}": part["hits"], f"n_{split}": part["n_events"]}
         if protocol == "paper":
-            line[protocol] |= smooth_companions(alarms, scores["M"])
+            line[protocol] |= smooth_companions(alarms, scores["I" if channel == "score" else "M"])
             line[protocol]["lookahead"] = bool(run.info.get("lookahead"))
     return line
 
@@ -92,13 +91,13 @@ def judge(run: Run, channel: str, events: pd.DataFrame, splits: Splits) -> dict[
 def judge_all(
     found: dict[tuple[str, int], Path], catalogue: Catalogue, events: pd.DataFrame, splits: Splits
 ) -> dict[str, dict[int, dict[str, Any]]]:
-    """variant -> seed -> `judge`, variants that share a run included."""
+    """variant -> seed -> `judge`, variants that share a run included; without those that it cannot be read as."""
     lines: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in catalogue.variants}
     for (own, seed), path in tqdm(found.items(), desc="runs", unit="run"):
         run = read_run(path)
         for name, variant in catalogue.variants.items():
-            if variant.run == own:
-                lines[name][seed] = judge(run, variant.channel, events, splits)
+            if variant.run == own and (read := as_read(run, variant)):
+                lines[name][seed] = judge(read, variant.channel, events, splits)
     return lines
 
 
@@ -211,7 +210,8 @@ def missing(
     """One row a table with cells that were not run: which variants, the reason, and the command that would run them."""
     rows = []
     for name, cells in tables.items():
-        absent = list(dict.fromkeys(catalogue.variants[v].run for _, v in cells if not lines[v]))
+        own = [catalogue.variants[v].run for _, v in cells if not lines[v]]
+        absent = [v for v in dict.fromkeys(own) if not lines[v]]
         if absent:
             rows.append({
                 "table": name,

@@ -17,24 +17,33 @@ import numpy as np
 import pandas as pd
 
 from anomaly_routing.model.config import PRESETS, make_config
+from anomaly_routing.model.pressure_index import other_reading
 from anomaly_routing.model.training import make_training
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import repository
+from anomaly_routing.runs import Run
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.train import Job
 
+REFERENCE = "full"  # what every variant is compared with
+SAYS = ("run", "channel", "index", "model", "training", "data")
 CHANNELS = ("both", "score")  # score and pressure index, or the score alone
+INDEX = ("mpi_c3", "mpi_c4")  # keys of the model that change the index alone
 DATA = ("later", "without")
 CLIP, MAD_TO_SD, MIN_TRAINING_ROWS = 8.0, 1.4826, 120  # of scaled features (SPEC 3)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One named set of overrides. `run` names the variant whose training it shares, itself if it has its own."""
+    """One named set of overrides. `run` names the variant whose training it shares, itself if it has its own.
+
+    channel : of `CHANNELS`. index : "", or the part of the pressure index that is read as it is printed (`INDEX`).
+    """
 
     name: str
     run: str
     channel: str = "both"
+    index: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -75,7 +84,7 @@ def read_catalogue(path: Path) -> Catalogue:
         raise ValueError(f"{path}: no preset {preset!r}; there are: {', '.join(PRESETS)}")
     try:
         variants = {name: _variant(name, own or {}, preset) for name, own in content["variants"].items()}
-        _check_runs(variants)
+        _check_runs(variants, preset)
         tables = {table: _rows(table, rows, variants) for table, rows in content["tables"].items()}
         tiers = {tier: _tier(tier, over or {}, preset) for tier, over in content["tiers"].items()}
         seeds = {tier: (over or {}).get("seeds", 1) for tier, over in content["tiers"].items()}
@@ -95,8 +104,8 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _variant(name: str, own: dict[str, Any], preset: str) -> Variant:
-    if unknown := sorted(set(own) - {"run", "channel", "model", "training", "data"}):
-        raise ValueError(f"variant {name} says {', '.join(unknown)}; it can say run, channel, model, training, data")
+    if unknown := sorted(set(own) - set(SAYS)):
+        raise ValueError(f"variant {name} says {', '.join(unknown)}; it can say {', '.join(SAYS)}")
     variant = Variant(name, own.get("run", name), **{k: v for k, v in own.items() if k != "run"})
     if variant.run != name and (variant.model or variant.training or variant.data):
         raise ValueError(f"variant {name} shares the run of {variant.run}, so it can change nothing of its own")
@@ -120,11 +129,36 @@ def _variant(name: str, own: dict[str, Any], preset: str) -> Variant:
     return variant
 
 
-def _check_runs(variants: dict[str, Variant]) -> None:
+def _check_runs(variants: dict[str, Variant], preset: str) -> None:
     for variant in variants.values():
         other = variants.get(variant.run)
         if other is None or other.run != other.name:
             raise ValueError(f"variant {variant.name} shares the run of {variant.run}, which has none of its own")
+        if not variant.index:
+            continue
+        config = make_config(preset, **other.model)
+        parts = (config.mpi_c3, config.mpi_c4, config.mechanisms)
+        if variant.index not in INDEX or other is variant or parts != ("double_std", "agreement", "four"):
+            raise ValueError(
+                f"variant {variant.name}: index is {variant.index!r}; it can be {' or '.join(INDEX)}, of the run of "
+                "another variant that has four experts and the index of `intended`"
+            )
+
+
+def as_read(run: Run, variant: Variant) -> Run | None:
+    """A run of `variant.run` as the variant reads it: with the other pressure index, if it names one.
+
+    None where the run does not keep the parts that this index is made of.
+    """
+    if not variant.index:
+        return run
+    daily = run.daily.copy()
+    for ending in ("", "@val"):
+        names = [f"{part}{ending}" for part in ("mpi", "dispersion", "consensus")]
+        if not set(names) <= set(daily):
+            return None
+        daily[names[0]] = other_reading(*(run.daily[name].to_numpy(float) for name in names), variant.index)
+    return replace(run, daily=daily)
 
 
 def _rows(table: str, rows: dict[str, Any], variants: dict[str, Variant]) -> list[tuple[str, str]]:
