@@ -187,7 +187,7 @@ def draw_curve(axes: np.ndarray, curve: pd.DataFrame, goal: float | None) -> Non
     that order each value of each choice lies (median, middle half and whole range)."""
     above, below = axes
     place = np.arange(len(curve)) / max(1, len(curve) - 1)
-    above.vlines(100 * place, 100 * curve["lowest"], 100 * curve["highest"], color=CHANCE, lw=0.4, alpha=0.35)
+    above.vlines(100 * place, 100 * curve["lowest"], 100 * curve["highest"], color=CHANCE, lw=0.3, alpha=0.12)
     colours = above.scatter(
         100 * place, 100 * curve["share"], c=100 * curve["alarm_rate"], s=7, cmap="viridis_r", vmin=0, vmax=100
     )
