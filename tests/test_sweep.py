@@ -113,7 +113,8 @@ def test_a_run_of_a_sweep_is_the_run_without_what_no_table_needs(market, undistu
     store, job = RunStore(tmp_path), catalogue.job("full", 0, "tiny")
     key = train_one(tensors, job, store, device="cpu", tier="tiny", scratch=tmp_path, keep=None)
     whole, kept = store.load(key), read_run(undisturbed / key.filename)
-    assert list(kept.daily) == ["mean", "mpi", "mean@val", "mpi@val", "max@val", "banks@val", "share@val"]
+    parts = ["dispersion", "consensus", "dispersion@val", "consensus@val"]
+    assert list(kept.daily) == ["mean", "mpi", "mean@val", "mpi@val", "max@val", "banks@val", "share@val", *parts]
     assert len(kept.daily) == (tensors.val | tensors.test).sum() and not kept.score.size and not kept.extras
     for name, series in kept.daily.items():
         exact = "mean" in name or "mpi" in name

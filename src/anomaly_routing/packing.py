@@ -96,7 +96,7 @@ def _daily(tensors: Tensors, found: Outcome, rule: str, cut_source: str) -> dict
 
 
 def lean(run: Run, train_end: str) -> Run:
-    """What a run of a sweep keeps, some 15 kB: the alarm channels, the other aggregations and two parts of the index
+    """What a run of a sweep keeps, 12 to 18 kB: the alarm channels, the other aggregations and two parts of the index
     after `train_end`, and of the log the losses of every epoch and all of the best ones."""
     later = run.daily[run.daily.index > pd.Timestamp(train_end)]
     others = shortened(later[[name for name in (*AGGREGATED, *PARTS) if name in later]], OTHER_BITS)
