@@ -75,7 +75,7 @@ def found(catalogue, tensors, events, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lines(found, catalogue, tensors, events):
-    return judge_all(found, catalogue, events, tensors.splits)
+    return judge_all(found, catalogue, events, tensors.splits, "narrow")
 
 
 def test_runs_are_found_by_key_alone(found, catalogue, tensors):

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from anomaly_routing.ablations import judge, judge_all, missing
+from anomaly_routing.ablations import differences, judge, judge_all, missing, table
+from anomaly_routing.dispatch import Task
 from anomaly_routing.evaluation import evaluate_daily
 from anomaly_routing.evaluation.thresholds import BUDGETS
 from anomaly_routing.model.config import make_config
@@ -18,6 +19,7 @@ from anomaly_routing.model.pressure_index import components, pressure_index
 from anomaly_routing.panel import Splits
 from anomaly_routing.runs import Run, RunKey, RunStore, read_run
 from anomaly_routing.specification import ONE, curve_models, specification_curve
+from anomaly_routing.sweep import tasks
 from anomaly_routing.variants import read_catalogue
 from tests.conftest import ROOT
 from tests.model.small_networks import small_tensors
@@ -147,15 +149,28 @@ def test_a_flag_of_the_index_needs_no_training(whole, everything, tmp_path):
     """It is judged from the full model's run where that keeps its parts, and no sweep would train it."""
     assert {everything.variants[f"literal_mpi_c{k}"].run for k in (3, 4)} == {"full"}
     none = {name: {} for name in everything.variants}
-    assert judge_all({("full", 0): whole.path}, everything, whole.events, whole.market.splits)[
-        "literal_mpi_c3"
-    ].keys() == {0}
+    lines = judge_all({("full", 0): whole.path}, everything, whole.events, whole.market.splits, "cpu")
+    assert lines["literal_mpi_c3"].keys() == lines["literal_mpi_c4"].keys() == {0}
     store = RunStore(tmp_path)
     bare = replace(whole.run, daily=whole.run.daily[["mean", "mpi", "mean@val", "mpi@val"]])
     path = store.save(RunKey("m", "intended", "full", 0, {}, "hash", 1), bare)
-    lines = judge_all({("full", 0): path}, everything, whole.events, whole.market.splits)
+    lines = judge_all({("full", 0): path}, everything, whole.events, whole.market.splits, "cpu")
     assert lines["full"] and not lines["literal_mpi_c3"]
     assert "literal_mpi_c3" not in missing(everything.tables, everything, none, "m", "cpu").variants.str.cat()
+
+
+def test_a_default_cell_is_the_full_model_but_in_a_tier_where_it_is_not(whole, everything):
+    """Table 4's 128 hidden units stand as `full` with its hits; in tier narrow they wait for a run of their own."""
+    row = [("T4.bilstm.128", "lstm_hidden_128")]
+    for tier, shown, status in (("cpu", "full", "run"), ("narrow", "lstm_hidden_128", "not run")):
+        lines = judge_all({("full", 0): whole.path}, everything, whole.events, whole.market.splits, tier)
+        line = table(row, {tier: lines}, {}).iloc[0]
+        assert (line.variant, line.status) == (shown, status)
+        lacking = missing({"table4": row}, everything, lines, "m", tier)
+        assert lacking.variants.tolist() == ([] if status == "run" else ["lstm_hidden_128"])
+        assert differences(["lstm_hidden_128"], lines).empty
+    assert tasks(everything, ["full", "lstm_hidden_128"], 1, "cpu") == [Task("full", 0)]
+    assert tasks(everything, ["full", "lstm_hidden_128"], 1, "narrow")[1] == Task("lstm_hidden_128", 0)
 
 
 def test_channel_i_alone_is_ranked_by_itself(whole):

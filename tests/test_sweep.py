@@ -54,7 +54,7 @@ def undisturbed(market, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def pending(market) -> list[Task]:
-    return tasks(read_catalogue(market / "variants.yaml"), NAMES, 2)
+    return tasks(read_catalogue(market / "variants.yaml"), NAMES, 2, "tiny")
 
 
 # --- what is run -----------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_an_unknown_variant_is_refused(market, tmp_path):
 
 def test_what_is_stored_is_skipped(market, undisturbed, capsys):
     catalogue, tensors = read_catalogue(market / "variants.yaml"), Tensors.load(market / "tensors.npz")
-    left = lacking(tasks(catalogue, NAMES, 3), catalogue, tensors, "tiny", [RunStore(undisturbed)])
+    left = lacking(tasks(catalogue, NAMES, 3, "tiny"), catalogue, tensors, "tiny", [RunStore(undisturbed)])
     assert left == [Task(n, 2) for n in RUNS]
     before = {p: p.stat().st_mtime_ns for p in undisturbed.glob("*.npz")}
     sweep.main(command(market, undisturbed))

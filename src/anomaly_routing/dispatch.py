@@ -23,7 +23,8 @@ from anomaly_routing.packing import lean
 from anomaly_routing.runs import RunStore
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.train import train_one
-from anomaly_routing.variants import Catalogue, read_catalogue, view
+from anomaly_routing.variant_data import view
+from anomaly_routing.variants import Catalogue, read_catalogue
 
 NO_TIME = "no time"
 FUTILE = 3  # times in a row that the workers may die without finishing a run

@@ -29,7 +29,8 @@ from anomaly_routing.paths import MarketPaths, repository
 from anomaly_routing.runs import RunKey, RunStore
 from anomaly_routing.shards import brought, export, foreign, merge
 from anomaly_routing.tensors import Tensors
-from anomaly_routing.variants import Catalogue, placed
+from anomaly_routing.variant_data import placed
+from anomaly_routing.variants import Catalogue
 
 STAGE = "sweep"
 ON_ONE_CARD = 4  # trainings; one alone waits for the launch of its small kernels
@@ -41,20 +42,24 @@ REMEDIES = {
 }
 
 
-def tasks(catalogue: Catalogue, names: list[str], seeds: int) -> list[Task]:
+def tasks(catalogue: Catalogue, names: list[str], seeds: int, tier: str) -> list[Task]:
     """Every variant's first seed, then the second ones; shared runs once.
 
     Raises ValueError for an unknown variant, listing what there is.
     """
     if unknown := sorted(set(names) - set(catalogue.variants)):
         raise ValueError(f"no variant {', '.join(unknown)}; there are: {', '.join(catalogue.variants)}")
-    runs = list(dict.fromkeys(catalogue.variants[name].run for name in names))
+    runs = list(dict.fromkeys(catalogue.run_of(name, tier) for name in names))
     return [Task(run, seed) for seed in range(seeds) for run in runs]
 
 
 def key_of(task: Task, catalogue: Catalogue, tensors: Tensors, tier: str) -> RunKey:
-    """What identifies the run of a task."""
-    return catalogue.job(task.variant, task.seed, tier).key(placed(tensors, catalogue.variants[task.variant].data))
+    """What identifies the run of a task. Raises ValueError where the market has not the samples that it asks for."""
+    try:
+        market = placed(tensors, catalogue.variants[task.variant].data)
+    except ValueError as error:
+        raise ValueError(f"variant {task.variant}: {error}") from error
+    return catalogue.job(task.variant, task.seed, tier).key(market)
 
 
 def lacking(plan: list[Task], catalogue: Catalogue, tensors: Tensors, tier: str, stores: list[RunStore]) -> list[Task]:
@@ -105,7 +110,8 @@ def _run(args: argparse.Namespace) -> dict[Task, str]:
     deadline = float("inf") if args.budget_minutes is None else began + 60 * args.budget_minutes
     scratch = args.scratch or paths.interim / "unfinished"
     plan = Plan(file, listed, store.folder, scratch, tier, args.device, threads, deadline)
-    every = tasks(catalogue, _chosen(args, catalogue), args.seeds or catalogue.seeds[tier])
+    chosen = _of_market(_chosen(args, catalogue), args.variants, catalogue, tensors)
+    every = tasks(catalogue, chosen, args.seeds or catalogue.seeds[tier], tier)
     known = [*args.known, *filter(Path.is_dir, [paths.reports / "runs" / "model"])]
     stores = [store, *map(RunStore, known)]
     pending = lacking(every, catalogue, tensors, tier, stores)
@@ -120,6 +126,20 @@ def _run(args: argparse.Namespace) -> dict[Task, str]:
     carry()
     print(f"{len(pending)} of {len(every)} trainings to do, tier {tier}, {workers} workers of {threads} threads")
     return run(plan, pending, workers, args.backend, args.scheduler, carry)
+
+
+def _of_market(names: list[str], asked: list[str], catalogue: Catalogue, tensors: Tensors) -> list[str]:
+    """The variants that the market has samples for; one that was asked for by name is refused later on."""
+    kept = []
+    for name in names:
+        try:
+            placed(tensors, catalogue.variants[name].data if name in catalogue.variants else {})
+        except ValueError as error:
+            if name not in asked:
+                print(f"left out: {name}, {error}", file=sys.stderr)
+                continue
+        kept.append(name)
+    return kept
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
