@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from anomaly_routing.features.stress import stress_indicators
 from anomaly_routing.model.config import DESIGN, PRESETS, make_config
 from anomaly_routing.model.training import chunks, make_training
 from anomaly_routing.panel import Splits
@@ -351,6 +352,24 @@ def test_features_are_scaled_without_the_span():
         np.testing.assert_allclose(np.median(values, axis=0), 0, atol=1e-6)
         np.testing.assert_allclose(1.4826 * np.median(np.abs(values), axis=0), 1, rtol=1e-5)
     assert not again[~tensors.active].any()
+
+
+def test_liquidity_stress_follows_the_features_that_it_is_made_of(monkeypatch):
+    """As the stage `features` makes it, from the features scaled without the span; the other three do not move."""
+    monkeypatch.setattr("anomaly_routing.variant_data.MIN_TRAINING_ROWS", 10)
+    tensors = small_tensors()
+    names = ["jump", "ext_z", "spread", "amihud", *tensors.features[4:]]
+    x = np.where(tensors.x != 0, tensors.x / 4 + 1, 0)  # far from the clip
+    tensors = small_with(tensors, features=names, x=x.astype(np.float32))
+    seen = view(tensors, {"without": hole(tensors)})
+    args = [seen.x[..., names.index(name)] for name in ("ext_z", "spread", "amihud")]
+    made = stress_indicators(seen.returns.astype(float), seen.active, *args)
+    some = seen.active.any(axis=1)
+    np.testing.assert_allclose(seen.stress[some, 3], made[some, 3], rtol=1e-12)
+    np.testing.assert_array_equal(seen.stress[:, :3], tensors.stress[:, :3])
+    before = stress_indicators(seen.returns.astype(float), seen.active, *(x[..., names.index(n)] for n in names[1:4]))
+    assert not np.allclose(seen.stress[some, 3], before[some, 3])
+    np.testing.assert_array_equal(view(tensors, {"later": 3}).stress, tensors.stress)
 
 
 def test_training_keys_are_those_of_the_configuration():

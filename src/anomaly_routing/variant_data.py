@@ -53,7 +53,10 @@ def placed(tensors: Tensors, data: dict[str, Any]) -> Tensors:
 def view(tensors: Tensors, data: dict[str, Any]) -> Tensors:
     """The market as a variant's training sees it: `placed`, and scaled without the span that nothing is fitted on."""
     seen = placed(tensors, data)
-    return replace(seen, x=rescaled(seen)) if data.get("without") else seen
+    if not data.get("without"):
+        return seen
+    seen = replace(seen, x=rescaled(seen))
+    return replace(seen, stress=with_liquidity_stress(seen))
 
 
 def rescaled(tensors: Tensors) -> np.ndarray:
@@ -73,3 +76,16 @@ def rescaled(tensors: Tensors) -> np.ndarray:
         moved = np.clip((x[:, i] - middle) / np.where(spread > 0, spread, 1), -CLIP, CLIP)
         x[:, i] = np.where((x[:, i] != 0) & (spread > 0) & ~flags, moved, x[:, i])
     return x
+
+
+def with_liquidity_stress(tensors: Tensors) -> np.ndarray:
+    """The raw stress indicators [S, 4] with I4 from the features as they are scaled now: the median over the active
+    stocks of (x_spread + x_amihud) / 2 (SPEC 5.1). The other three are made of unscaled features."""
+    stress = tensors.stress.copy()
+    if not {"spread", "amihud"} <= set(tensors.features):
+        return stress
+    spread, amihud = (tensors.x[..., tensors.features.index(name)] for name in ("spread", "amihud"))
+    both = np.where(tensors.active, (spread.astype(float) + amihud) / 2, np.nan)
+    some = tensors.active.any(axis=1)
+    stress[some, 3] = np.nanmedian(both[some], axis=1)
+    return stress
