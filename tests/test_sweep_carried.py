@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from anomaly_routing import dispatch, shards, sweep, variants
 from anomaly_routing.dispatch import NO_TIME, Task, run, work
@@ -313,6 +314,19 @@ def test_runs_of_other_data_or_arithmetic_are_named_and_never_mixed(
 )
 def test_a_flag_that_cannot_be_is_refused_at_once(market, tmp_path, flag, value, said):
     assert said in refused(command(market, tmp_path, flag, value)) and not list(tmp_path.iterdir())
+
+
+def test_a_variant_whose_samples_the_market_has_not_is_left_out_or_refused(market, tmp_path, capsys):
+    content = yaml.safe_load((market / "variants.yaml").read_text())
+    content["variants"]["later_crisis"] = {"data": {"without": ["2030-01-01", "2030-02-01"]}}
+    (tmp_path / "v.yaml").write_text(yaml.safe_dump(content))
+    order = command(market, tmp_path / "store", "--budget-minutes", "0")
+    order[order.index("--variants-file") + 1] = str(tmp_path / "v.yaml")
+    sweep.main(order)
+    said = capsys.readouterr()
+    assert "left out: later_crisis, without: 2030-01-01 to 2030-02-01 holds no" in said.err
+    assert "6 of 6 trainings to do" in said.out
+    assert "variant later_crisis: without: 2030-01-01" in refused([*order, "--variants", "full", "later_crisis"])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")

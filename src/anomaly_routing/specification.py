@@ -51,6 +51,7 @@ LEFT_OUT = {  # reading of SPEC 9 -> why no point stands for it
     "cuts without the event's own days, equal counts": "companions of the two cuts; the second looks ahead",
     "without exogenous events, March 2023 as one": "companions of the count, in notebook 12; no reading of a sentence",
 }
+LARGEST = 500  # points^2, of a dot
 ENDINGS = {"val": "@val", "tail": ""}
 AGGREGATIONS = ("mean", "max", "banks", "share")
 ONE, TWO = "score", "score or index"
@@ -214,10 +215,17 @@ def draw_curve(axes: np.ndarray, curve: pd.DataFrame, goal: float | None) -> Non
 def draw_against_alarms(ax: plt.Axes, curve: pd.DataFrame, goal: float) -> None:
     """Share of hits against alarm rate, an area for the number of readings; a blind alarm's and the paper's share."""
     literal = curve["aggregation"] == "any"
-    for mask, colour, text in ((~literal, BLUE, "readings"), (literal, ORANGE, "some stock above its cut")):
-        same = curve[mask].assign(rate=(100 * curve["alarm_rate"]).round()).groupby(["rate", "share"]).size()
-        rate, share = (same.index.get_level_values(level).to_numpy(float) for level in ("rate", "share"))
-        ax.scatter(rate, 100 * share, s=6 * same.to_numpy(), color=colour, alpha=0.5, lw=0, label=text)
+    same = curve.assign(literal=literal, rate=(100 * curve["alarm_rate"]).round())
+    same = same.groupby(["literal", "rate", "share"]).size().rename("readings").reset_index()
+    area = LARGEST / same["readings"].max()
+    for mask, colour, text in (
+        (~same["literal"], BLUE, "readings"),
+        (same["literal"], ORANGE, "some stock above its cut"),
+    ):
+        part = same[mask]
+        ax.scatter(
+            part["rate"], 100 * part["share"], s=area * part["readings"], color=colour, alpha=0.5, lw=0, label=text
+        )
     rate = np.linspace(0, 1, 401)
     ax.plot(100 * rate, 100 * chance_hit_rate(rate), "--", color=CHANCE, lw=1, label="blind alarm, five sessions")
     ax.plot(100 * rate, 100 * chance_hit_rate(rate, 10), ":", color=CHANCE, lw=1, label="the same, ten sessions")
