@@ -224,7 +224,13 @@ def draw_against_alarms(ax: plt.Axes, curve: pd.DataFrame, goal: float) -> None:
     ):
         part = same[mask]
         ax.scatter(
-            part["rate"], 100 * part["share"], s=area * part["readings"], color=colour, alpha=0.5, lw=0, label=text
+            part["rate"],
+            100 * part["share"],
+            s=(area * part["readings"]).clip(lower=5),
+            color=colour,
+            alpha=0.5,
+            lw=0,
+            label=text,
         )
     rate = np.linspace(0, 1, 401)
     ax.plot(100 * rate, 100 * chance_hit_rate(rate), "--", color=CHANCE, lw=1, label="blind alarm, five sessions")
