@@ -10,8 +10,9 @@ from scipy.stats import ttest_1samp
 
 from anomaly_routing import ablations
 from anomaly_routing.ablations import best_case, differences, events_needed, find_runs, judge, judge_all, missing, table
+from anomaly_routing.evaluation.detection import WINDOWS
 from anomaly_routing.runs import Run, RunStore
-from anomaly_routing.specification import ONE, by_choice, specification_curve
+from anomaly_routing.specification import CHOICES, ONE, by_choice, over_seeds, specification_curve
 from anomaly_routing.sweep import Task, key_of
 from anomaly_routing.variants import read_catalogue
 from tests.conftest import ROOT
@@ -74,7 +75,7 @@ def found(catalogue, tensors, events, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lines(found, catalogue, tensors, events):
-    return judge_all(found, catalogue, events, tensors.splits)
+    return judge_all(found, catalogue, events, tensors.splits, "narrow")
 
 
 def test_runs_are_found_by_key_alone(found, catalogue, tensors):
@@ -115,16 +116,23 @@ def test_differences_are_of_the_same_seed_with_students_interval(lines):
     assert got.loc["no_mpi", "difference of each seed"] == "-1, +0" and got.loc["no_mpi", "mean"] == -0.5
     expected = ttest_1samp([-1, 0], 0).confidence_interval()
     assert got.loc["no_mpi", ["95% low", "95% high"]].tolist() == pytest.approx([expected.low, expected.high])
-    assert got.loc["no_mpi", "real"] == "no"
-    assert got.loc["no_moe", "seeds"] == 1 and got["95% low"].isna()["no_moe"] and got.loc["no_moe", "real"] == ""
+    assert (got.real == "too few seeds").all()
+    assert got.loc["no_moe", "seeds"] == 1 and got["95% low"].isna()["no_moe"]
     assert got.loc["no_moe", ["only variant", "only full", "p, first seed"]].tolist() == [0, 2, 0.5]
     assert differences(["full"], lines).empty
 
 
-def test_an_interval_without_zero_is_called_real(lines):
-    apart = {seed: {"paper": lines["full"][0]["paper"] | {"hits": 2 + seed % 2}} for seed in range(4)}
-    none = {seed: {"paper": lines["full"][0]["paper"] | {"hits": 0}} for seed in range(4)}
-    assert differences(["a"], {"a": apart, "full": none}).real.tolist() == ["yes"]
+def test_only_ten_seeds_call_a_difference_real_or_not(lines):
+    """SPEC 10: real only if its 10-seed interval excludes 0; the hits differ by 2 or 3, or by 1 to either side."""
+    found = {}
+    for seeds in (2, 9, 10, 11):
+        apart, even, none = (
+            {s: {"paper": lines["full"][0]["paper"] | {"hits": hits(s)}} for s in range(seeds)}
+            for hits in (lambda s: 4 + s % 2, lambda s: 1 + 2 * (s % 2), lambda s: 2)
+        )
+        found[seeds] = differences(["a", "b"], {"a": apart, "b": even, "full": none}).real.tolist()
+    few, enough = ["too few seeds"] * 2, ["yes", "no"]
+    assert found == {2: few, 9: few, 10: enough, 11: enough}
 
 
 def test_the_best_case_of_a_paired_test_is_a_coin():
@@ -134,22 +142,45 @@ def test_the_best_case_of_a_paired_test_is_a_coin():
 
 
 # --- readings --------------------------------------------------------------------------------------------------------
+def models_of(catalogue, *rows) -> pd.DataFrame:
+    """rows : model, seed, path, name of the variant."""
+    columns = ["model", "seed", "tier", "path", "variant"]
+    return pd.DataFrame([(m, s, "narrow", path, catalogue.variants[v]) for m, s, path, v in rows], columns=columns)
+
+
 @pytest.fixture(scope="module")
-def curve(found, tensors, events):
-    models = pd.DataFrame([{"model": "full", "seed": s, "tier": "narrow", "path": found["full", s]} for s in (0, 1)])
-    return specification_curve(models, events, tensors.splits, set(tensors.tickers[:3]))
+def curve(found, catalogue, tensors, events):
+    models = models_of(catalogue, *(("full", seed, found["full", seed], "full") for seed in (0, 1)))
+    return specification_curve(models, events, tensors, np.arange(len(tensors.tickers)) < 3)
+
+
+READING = [*CHOICES]
 
 
 def test_every_reading_stands_once(curve):
-    choices = ["seed", "model", "stop", "universe", "aggregation", "second", "cuts", "window", "dates"]
-    assert not curve.duplicated(choices).any()
-    # mean by two stop rules, share by one: two channels, cuts (the matched one has no verdict: too short a past)
-    assert len(curve) == 2 * 12 * ((2 + 1) * 2 * 2 + 2) and set(curve.aggregation) == {"mean", "share", "any"}
-    assert curve.share.is_monotonic_decreasing and set(curve.universe) == {"all"}
+    assert not curve.duplicated([*READING, "seed"]).any()
+    # mean by two stop rules, share by one: two channels, cuts (the matched ones have no verdict: too short a past);
+    # five windows, three dates, all events or those of the test split, which all three are
+    assert len(curve) == 2 * 30 * ((2 + 1) * 2 * 2 + 2) and set(curve.aggregation) == {"mean", "share", "any"}
+    assert set(curve.universe) == {"all"} and set(curve.window) == {*WINDOWS, "fresh_5"}
+    readings = over_seeds(curve)
+    assert len(readings) == len(curve) / 2 and (readings.seeds == 2).all() and readings.share.is_monotonic_decreasing
+    pair = curve.set_index(READING).loc[tuple(readings.loc[0, READING])]
+    assert readings.loc[0, ["share", "lowest", "highest"]].tolist() == [
+        pair.share.median(), pair.share.min(), pair.share.max()
+    ]  # fmt: skip
+    assert (readings.lowest < readings.highest).any()
 
 
 def test_a_reading_says_what_the_judge_says(curve, lines, found, tensors, events):
-    at = {"seed": 0, "stop": "val", "aggregation": "mean", "cuts": "validation", "window": "sessions_5"}
+    at = {
+        "seed": 0,
+        "stop": "val",
+        "aggregation": "mean",
+        "cuts": "validation",
+        "window": "sessions_5",
+        "events": "all",
+    }
     own = curve[np.logical_and.reduce([curve[k] == v for k, v in at.items()])].set_index(["second", "dates"])
     assert own.loc[("score or index", "primary"), "hits"] == lines["full"][0]["paper"]["hits"] == 2
     assert own.loc[(ONE, "primary"), "hits"] == lines["no_mpi"][0]["paper"]["hits"] == 1
@@ -160,7 +191,9 @@ def test_a_reading_says_what_the_judge_says(curve, lines, found, tensors, events
 
 
 def test_readings_are_summed_up_by_choice(curve):
-    got = by_choice(curve, 1.0).set_index("value")
-    assert got.loc[["primary", "least lucky", "luckiest"], "readings"].tolist() == [len(curve) // 3] * 3
-    assert got.loc["luckiest", "reach the paper's"] == (curve[curve.dates == "luckiest"].share == 1).sum() > 0
+    readings = over_seeds(curve)
+    got = by_choice(readings, 0.8).set_index("value")
+    assert got.loc[["primary", "least lucky", "luckiest"], "readings"].tolist() == [len(readings) // 3] * 3
+    reached = readings[(readings.dates == "luckiest") & (readings.share >= 0.8)]
+    assert got.loc["luckiest", "reach the paper's"] == len(reached) > 0
     assert got.loc["primary", "reach the paper's"] == 0

@@ -1,4 +1,5 @@
-"""The sweep: order, skipping, killed workers and machines, a full disk, budget, Dask, shards, bytes."""
+"""The sweep: order, skipping, killed workers and machines, a full disk, Dask, bytes; its shards, its budget and bad
+input are in `test_sweep_carried.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +17,18 @@ import pytest
 import torch
 import yaml
 
-from anomaly_routing import shards, sweep
+from anomaly_routing import dispatch, sweep
+from anomaly_routing.dispatch import Task, run, work
 from anomaly_routing.packing import lean
 from anomaly_routing.runs import RunKey, RunStore, read_meta, read_run
-from anomaly_routing.sweep import NO_TIME, Plan, Task, lacking, tasks, work
+from anomaly_routing.sweep import lacking, tasks
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.train import train_one
 from anomaly_routing.variants import read_catalogue
 from tests.conftest import ROOT
-from tests.model.small_networks import SMALL, small_tensors
+from tests.sweeps import NAMES, RUNS, command, content, plan, small_market
 from tests.test_tensors import bare
 
-NAMES = ["full", "no_mpi", "no_moe", "fast_scalars"]
-RUNS = ["full", "no_moe", "fast_scalars"]  # those with a training of their own
 KILLS = 10
 
 
@@ -43,33 +42,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def market(tmp_path_factory) -> Path:
-    """A folder with a tiny market and a catalogue of three trainings."""
-    folder = tmp_path_factory.mktemp("market")
-    small_tensors().save(folder / "tensors.npz")
-    content = yaml.safe_load((ROOT / "variants.yaml").read_text())
-    content["variants"] = {name: content["variants"][name] for name in NAMES}
-    content["tables"] = {"table2": {"T2.full": "full", "T2.no_mpi": "no_mpi", "T2.no_moe": "no_moe"}}
-    training = {"epochs": 4, "batch_sessions": 8}
-    content["tiers"] = {"tiny": {"seeds": 2, "model": SMALL, "training": training}}
-    (folder / "variants.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    return folder
-
-
-def plan(market: Path, out: Path, **changes) -> Plan:
-    return Plan(market / "tensors.npz", market / "variants.yaml", out, out / "unfinished", "tiny", "cpu", **changes)
-
-
-def command(market: Path, out: Path, *more: str) -> list[str]:
-    return [
-        *("--market", "m", "--tensors", str(market / "tensors.npz"), "--tier", "tiny", "--device", "cpu"),
-        *("--variants-file", str(market / "variants.yaml"), "--store", str(out), "--scratch", str(out / "unfinished")),
-        *("--threads", "1", *more),
-    ]
-
-
-def content(out: Path) -> dict[str, bytes]:
-    """File name -> the series of the run: what two stores with the same runs have in common."""
-    return {path.name: read_run(path).daily.to_numpy().tobytes() for path in sorted(out.glob("*.npz"))}
+    return small_market(tmp_path_factory.mktemp("market"))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +54,7 @@ def undisturbed(market, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def pending(market) -> list[Task]:
-    return tasks(read_catalogue(market / "variants.yaml"), NAMES, 2)
+    return tasks(read_catalogue(market / "variants.yaml"), NAMES, 2, "tiny")
 
 
 # --- what is run -----------------------------------------------------------------------------------------------------
@@ -99,7 +72,7 @@ def test_an_unknown_variant_is_refused(market, tmp_path):
 
 def test_what_is_stored_is_skipped(market, undisturbed, capsys):
     catalogue, tensors = read_catalogue(market / "variants.yaml"), Tensors.load(market / "tensors.npz")
-    left = lacking(tasks(catalogue, NAMES, 3), catalogue, tensors, "tiny", [RunStore(undisturbed)])
+    left = lacking(tasks(catalogue, NAMES, 3, "tiny"), catalogue, tensors, "tiny", [RunStore(undisturbed)])
     assert left == [Task(n, 2) for n in RUNS]
     before = {p: p.stat().st_mtime_ns for p in undisturbed.glob("*.npz")}
     sweep.main(command(market, undisturbed))
@@ -140,7 +113,8 @@ def test_a_run_of_a_sweep_is_the_run_without_what_no_table_needs(market, undistu
     store, job = RunStore(tmp_path), catalogue.job("full", 0, "tiny")
     key = train_one(tensors, job, store, device="cpu", tier="tiny", scratch=tmp_path, keep=None)
     whole, kept = store.load(key), read_run(undisturbed / key.filename)
-    assert list(kept.daily) == ["mean", "mpi", "mean@val", "mpi@val", "max@val", "banks@val", "share@val"]
+    parts = ["dispersion", "consensus", "dispersion@val", "consensus@val"]
+    assert list(kept.daily) == ["mean", "mpi", "mean@val", "mpi@val", "max@val", "banks@val", "share@val", *parts]
     assert len(kept.daily) == (tensors.val | tensors.test).sum() and not kept.score.size and not kept.extras
     for name, series in kept.daily.items():
         exact = "mean" in name or "mpi" in name
@@ -192,9 +166,9 @@ def test_a_worker_that_is_killed_costs_nobody_a_finished_run(
     """Two local workers, one of which is killed in the middle of the second task."""
     (tmp_path / "die").touch()
     monkeypatch.setenv("SWEEP_TEST_DIE", str(tmp_path / "die"))
-    monkeypatch.setattr(sweep, "work", dies_once)
+    monkeypatch.setattr(dispatch, "work", dies_once)
     out = tmp_path / "out"
-    assert sweep.run(plan(market, out), pending[:3], workers=2, backend=backend) == {}
+    assert run(plan(market, out), pending[:3], workers=2, backend=backend) == {}
     first = {name: series for name, series in content(undisturbed).items() if "seed0" in name}
     assert content(out) == first and len(first) == 3 and not (tmp_path / "die").exists()
 
@@ -208,9 +182,9 @@ def dies_once(task, plan, seconds=0.0):
 
 
 def test_workers_that_always_die_end_the_sweep(market, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "work", dies)
+    monkeypatch.setattr(dispatch, "work", dies)
     with pytest.raises(RuntimeError, match=r"died 3 times without finishing a run.*fewer --workers"):
-        sweep.run(plan(market, tmp_path), [Task("full", 0)], workers=2)
+        run(plan(market, tmp_path), [Task("full", 0)], workers=2)
 
 
 def dies(task, plan, seconds=0.0):
@@ -218,7 +192,7 @@ def dies(task, plan, seconds=0.0):
 
 
 def test_a_worker_uses_the_threads_it_was_given(market, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "train_one", counts_threads)
+    monkeypatch.setattr(dispatch, "train_one", counts_threads)
     for threads in (1, 2):
         assert work(Task("full", 0), plan(market, tmp_path, threads=threads))[1] == f"RuntimeError: {threads} threads"
 
@@ -232,7 +206,7 @@ def test_a_full_disk_stops_the_sweep_and_nothing_is_torn(market, tmp_path, monke
     owner, name = (RunStore, "save") if where == "the run" else (Path, "write_bytes")
     monkeypatch.setattr(owner, name, no_space)
     with pytest.raises(OSError, match=r"No space left.*free some space"):
-        sweep.run(plan(market, tmp_path), [Task("full", 0), Task("no_moe", 0)], workers=1)
+        run(plan(market, tmp_path), [Task("full", 0), Task("no_moe", 0)], workers=1)
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and "unfinished" not in p.parts]
     assert not list(tmp_path.rglob("*.partial*"))
 
@@ -251,60 +225,3 @@ def test_a_training_that_fails_is_named_and_the_others_run(market, tmp_path, cap
         sweep.main(order)
     assert stopped.value.code == 1 and "too_long, seed 0" in capsys.readouterr().err
     assert len(list(tmp_path.glob("*.npz"))) == 1
-
-
-def test_no_training_starts_that_would_not_end_in_time(market, tmp_path, capsys):
-    late = plan(market, tmp_path, deadline=time.time() + 50)
-    assert work(Task("full", 0), late, seconds=60)[1] == NO_TIME
-    sweep.main(command(market, tmp_path, "--budget-minutes", "0.00001"))
-    assert "6 trainings did not fit into the budget" in capsys.readouterr().out
-    assert not list(tmp_path.glob("*.npz"))
-
-
-# --- shards ----------------------------------------------------------------------------------------------------------
-def test_shards_hold_the_new_runs_and_are_merged_once(market, undisturbed, tmp_path, capsys):
-    store, out = tmp_path / "store", tmp_path / "out"
-    sweep.main(command(market, store, "--seeds", "1", "--variants", "full"))
-    sweep.main(command(market, store, "--out", str(out)))
-    assert [p.name for p in out.iterdir()] == ["shard-1.tar"]
-    tensors, other = Tensors.load(market / "tensors.npz"), RunStore(tmp_path / "other")
-    assert len(shards.merge(out, other, tensors)) == 5 and shards.merge(out, other, tensors) == []
-    assert len(shards.merge(undisturbed, other, tensors)) == 1, "loose runs merge too"
-    assert content(other.folder) == content(undisturbed)
-
-
-def test_shards_are_few_and_small(undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_BYTES", 40_000)
-    written = shards.export(undisturbed, tmp_path)
-    assert len(written) > 1 and all(p.stat().st_size <= 40_000 for p in written)
-    inside = [name for path in written for name in names_in(path)]
-    assert sorted(inside) == sorted(p.name for p in undisturbed.glob("*.npz"))
-    monkeypatch.setattr(shards, "SHARDS", 1)
-    with pytest.raises(ValueError, match="more than 1: merge some first"):
-        shards.export(undisturbed, tmp_path)
-
-
-def names_in(path: Path) -> list[str]:
-    import tarfile
-
-    with tarfile.open(path) as shard:
-        return shard.getnames()
-
-
-def test_runs_of_other_data_or_arithmetic_are_named_and_never_mixed(market, undisturbed, tmp_path, monkeypatch, capsys):
-    tensors = Tensors.load(market / "tensors.npz")
-    with pytest.raises(ValueError, match="a run on m with data hash, not on m with x: nothing was merged"):
-        shards.merge(undisturbed, RunStore(tmp_path / "other"), replace(tensors, data_hash="x"))
-    assert not (tmp_path / "other").exists()
-    assert shards.foreign(undisturbed, tensors) == {}
-    changed = replace(tensors, data_hash="x")
-    changed.save(tmp_path / "tensors.npz")
-    order = command(market, undisturbed, "--budget-minutes", "0.00001")
-    order[order.index("--tensors") + 1] = str(tmp_path / "tensors.npz")
-    sweep.main(order)
-    said = capsys.readouterr()
-    assert "6 of 6 trainings to do" in said.out and said.err.count("left alone: intended--") == 6
-    monkeypatch.setattr(shards, "MODEL_NUMERICS", 2)
-    assert set(shards.foreign(undisturbed, tensors).values()) == {"a run of numerics 1, not 2"}
-    with pytest.raises(ValueError, match="a run of numerics 1, not 2: nothing was merged"):
-        shards.merge(undisturbed, RunStore(tmp_path / "other"), tensors)

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import yaml
 
+from anomaly_routing.features.stress import stress_indicators
 from anomaly_routing.model.config import DESIGN, PRESETS, make_config
 from anomaly_routing.model.training import chunks, make_training
 from anomaly_routing.panel import Splits
 from anomaly_routing.runs import read_meta
 from anomaly_routing.train import Job, expand
-from anomaly_routing.variants import placed, read_catalogue, rescaled, view
+from anomaly_routing.variant_data import placed, rescaled, view
+from anomaly_routing.variants import read_catalogue
 from tests.conftest import ROOT
 from tests.model.small_networks import BURN_IN, TRAINED, small_tensors
 
@@ -43,12 +45,126 @@ def test_every_row_of_the_papers_tables_has_a_variant(catalogue):
         said = {c for c in claims if c.startswith(f"T{number}.") and c.endswith(ending)} - other
         assert {c.removesuffix(ending) for c in said} == rows
     assert len(catalogue.tables["table4"]) == 28
-    assert len({name for _, name in catalogue.tables["table4"]}) == 20  # SPEC 11: distinct runs
+    runs = {tier: {catalogue.run_of(name, tier) for _, name in catalogue.tables["table4"]} for tier in catalogue.tiers}
+    assert {tier: len(own) for tier, own in runs.items()} == {"gpu": 20, "cpu": 20, "quick": 20, "narrow": 21}
 
 
-def test_every_switch_of_the_presets_is_flipped_alone(catalogue):
-    for key, value in PRESETS["literal"].items():
-        assert catalogue.variants[f"literal_{key}"].model == {key: value}
+# SPEC 10 and 11, each row in its own words: what it changes of the model, or of the training where so said. What a key
+# does to the network is tested with the model.
+FIXED, ONE_EXPERT = "fixed", "one"
+MODEL = {
+    "full": {},  # preset default
+    "no_moe": {"mechanisms": ONE_EXPERT},  # one expert on all 29
+    "alpha1": {"alpha_rule": FIXED, "alpha_fixed": 1},  # alpha fixed 1
+    "alpha0": {"alpha_rule": FIXED, "alpha_fixed": 0},
+    "alpha0_strict": {"alpha_rule": FIXED, "alpha_fixed": 0, "use_prior": False},  # also no prior anywhere
+    "fixed05": {"alpha_rule": FIXED, "alpha_fixed": 0.5},
+    "trainable_alpha": {"alpha_rule": "learned"},  # T6: clamp(sigmoid(a)), no psi
+    "no_multisource": {"sources": "temporal"},  # L = A_temp
+    "no_div": {"gamma1": 0},
+    "no_smooth": {"gamma2": 0},
+    "no_xmodal": {"cross_attention": "uniform"},  # uniform cross-modal attention
+    "two_experts": {"mechanisms": "two"},
+    "six_experts": {"mechanisms": "six"},
+    "uniform_routing": {"routing_rule": "uniform"},  # w = 1/4, gate removed
+    "top2_routing": {"routing_rule": "top2"},  # the two largest w
+    "hard_routing": {"routing_rule": "hard"},  # one-hot argmax
+    "alpha0_no_xmodal": {"alpha_rule": FIXED, "alpha_fixed": 0, "cross_attention": "uniform"},
+    "no_multisource_no_xmodal": {"sources": "temporal", "cross_attention": "uniform"},
+    # the column `literal` of the table of presets
+    "literal_psi_rule": {"psi_rule": "free"},
+    "literal_source_w": {"source_w": "sigmoid"},
+    "literal_topk_rule": {"topk_rule": "soft"},
+    "literal_fusion_scale": {"fusion_scale": "raw"},
+    "literal_gcn_loops": {"gcn_loops": False},
+    "literal_tau_rule": {"tau_rule": "rising"},  # abs(tau_b) + 0.5 psi
+    "literal_div_sign": {"div_sign": 1},
+    "literal_score_stats": {"score_stats": "block"},
+    "rank_psi": {"psi_rule": "rank"},
+    "weighted_rec": {"rec_rule": "routed"},  # sum w_k l_k
+    "masked_experts": {"expert_task": "predict"},
+    "expert3_refined": {"contagion_sees": "refined"},
+    # SPEC 11, Table 4: one factor at a time
+    **{f"lstm_hidden_{n}": {"lstm_hidden": n} for n in (64, 128, 256)},
+    **{f"attention_heads_{n}": {"attention_heads": n} for n in (2, 8)},
+    **{f"gcn_layers_{n}": {"gcn_layers": n} for n in (1, 3)},
+    **{f"top_k_{n}": {"top_k": n} for n in (10, 30, 50)},
+    **{f"latent_{n}": {"latent": n} for n in (32, 128)},
+    **{f"gamma1_{v}": {"gamma1": v} for v in (0.005, 0.02)},
+    **{f"gamma2_{v}": {"gamma2": v} for v in (0.0005, 0.002)},
+    # Table 8
+    **{f"window_{n}": {"window": n} for n in (10, 15, 30, 40)},
+}
+TRAINING = {
+    "fast_scalars": {"scalar_speed": 50},  # learning rate x50
+    "learning_rate_0.0001": {"learning_rate": 1e-4},
+    "learning_rate_0.01": {"learning_rate": 1e-2},
+    "batch_16": {"batch_sessions": 16},
+    "batch_64": {"batch_sessions": 64},
+}
+DATA = {
+    "no_covid": {"without": ["2020-02-20", "2020-06-30"]},
+    **{f"window_{n}": {"later": 60 - 40} for n in (10, 15, 20, 30, 40)},  # samples with t>=60, not 40
+}
+JUDGED = {  # the run that is judged, by which channels, with which part of the index as printed
+    "no_mpi": ("full", "score", ""),  # same model; alarm = channel I only
+    "no_mpi_no_moe": ("no_moe", "score", ""),
+    "literal_mpi_c3": ("full", "both", "mpi_c3"),
+    "literal_mpi_c4": ("full", "both", "mpi_c4"),
+}
+SPEC_ROWS = sorted({*MODEL, *TRAINING, *DATA, *JUDGED})
+
+
+def test_the_file_has_the_rows_of_the_specification_and_no_other(catalogue):
+    assert sorted(catalogue.variants) == SPEC_ROWS
+    flags = {name.removeprefix("literal_") for name in SPEC_ROWS if name.startswith("literal_")}
+    assert flags == set(PRESETS["literal"])
+
+
+@pytest.mark.parametrize("name", SPEC_ROWS)
+def test_a_row_changes_what_its_words_say(catalogue, name):
+    variant = catalogue.variants[name]
+    assert (variant.model, variant.training) == (MODEL.get(name, {}), TRAINING.get(name, {}))
+    assert variant.data == DATA.get(name, {})
+    assert (variant.run, variant.channel, variant.index) == JUDGED.get(name, (name, "both", ""))
+    if name not in JUDGED:
+        config = make_config("intended") if name == "full" else make_config("intended", **MODEL.get(name, {}))
+        job = catalogue.job(name, 4, "gpu")
+        assert make_config(job.method, **job.overrides) == config and job.seed == 4
+        assert make_training(**job.training) == make_training(**TRAINING.get(name, {}))
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "name"),
+    [
+        ("table2", "T2.alpha0", "alpha0"),
+        ("table6", "T6.prior", "alpha1"),
+        ("table6", "T6.learned", "alpha0"),
+        ("table6", "T6.fixed", "fixed05"),
+        ("table6", "T6.trainable", "trainable_alpha"),
+        ("table6", "T6.stress", "full"),
+        ("table7", "T7.single", "no_moe"),
+        ("table7", "T7.two", "two_experts"),
+        ("table7", "T7.six", "six_experts"),
+        ("table7", "T7.uniform", "uniform_routing"),
+        ("table7", "T7.top2", "top2_routing"),
+        ("table7", "T7.hard", "hard_routing"),
+        ("table4", "T4.bilstm.128", "lstm_hidden_128"),
+        ("table4", "T4.lr.0.01", "learning_rate_0.01"),
+        ("table8", "T8.20", "window_20"),
+    ],
+)
+def test_a_row_of_the_paper_is_its_variant(catalogue, table, row, name):
+    assert dict(catalogue.tables[table])[row] == name
+
+
+def test_a_default_cell_is_the_full_model_where_the_tier_makes_it_so(catalogue):
+    """Table 4's 128 hidden units: no training of its own at full size, one in the tier that has fewer."""
+    assert catalogue.job("lstm_hidden_128", 0, "gpu") == catalogue.job("full", 0, "gpu")
+    assert catalogue.job("lstm_hidden_128", 0, "cpu") == catalogue.job("full", 0, "cpu")
+    own = catalogue.job("lstm_hidden_128", 0, "narrow")
+    assert (own.variant, own.overrides) == ("lstm_hidden_128", {"lstm_hidden": 128})
+    assert catalogue.job("window_20", 0, "gpu").variant == "window_20", "its samples are others"
 
 
 def test_what_a_variant_says_wins_over_the_tier(catalogue):
@@ -108,6 +224,36 @@ WRONG = {
     "span": (lambda c: c["variants"]["no_covid"]["data"].update(without=["2020-06-30", "2020-02-20"]), "in order"),
     "no date": (lambda c: c["variants"]["no_covid"]["data"].update(without=["then", "now"]), "two dates"),
     "channel": (lambda c: c["variants"]["no_mpi"].update(channel="I"), "channel 'I'"),
+    "index": (lambda c: c["variants"]["literal_mpi_c3"].update(index="mpi_c5"), "index is 'mpi_c5'"),
+    "index of itself": (lambda c: c["variants"].update(x={"index": "mpi_c3", "model": {"top_k": 3}}), "of the run of"),
+    "index of one expert": (lambda c: c["variants"].update(x={"run": "no_moe", "index": "mpi_c4"}), "four experts"),
+    "another name of the full model": (lambda c: c["variants"].update(x={}), "variant x changes nothing"),
+    "the default as an override": (lambda c: c["variants"].update(x={"model": {"top_k": 20}}), "x changes nothing"),
+    "another name of a run": (lambda c: c["variants"].update(x={"run": "no_moe"}), "variant x changes nothing"),
+    **{
+        f"{key} with {other}": (lambda c, m=model: c["variants"].update(x={"model": m}), f"x: {key} says nothing with")
+        for key, other, model in (
+            ("source_w", "one source", {"sources": "temporal", "source_w": "sigmoid"}),
+            ("fusion_scale", "no prior", {"use_prior": False, "fusion_scale": "raw"}),
+            ("tau_rule", "equal weights", {"routing_rule": "uniform", "tau_rule": "rising"}),
+            ("tau_rule", "the largest weight", {"routing_rule": "hard", "tau_rule": "rising"}),
+            ("gamma1", "one expert", {"mechanisms": "one", "gamma1": 0.5}),
+            ("mpi_c4", "one expert", {"mechanisms": "one", "mpi_c4": "std"}),
+        )
+    },
+    "a graph of nothing": (
+        lambda c: c["variants"].update(x={"model": {"use_prior": False, "alpha_rule": "fixed", "alpha_fixed": 1.0}}),
+        "leave no graph",
+    ),
+    "a word for a block": (lambda c: c["variants"].update(x={"model": "top_k"}), "x: model is 'top_k'; it must be a"),
+    "a list for a variant": (lambda c: c["variants"].update(x=["top_k"]), r"variants: x is \['top_k'\]; it must be a"),
+    "a number for a run": (lambda c: c["variants"].update(x={"run": 3}), "x: run is 3; it must be a name"),
+    "a block for a row": (lambda c: c["tables"]["table2"].update({"T2.full": {"full": 1}}), "table2 must say"),
+    "no preset": (lambda c: c.pop("preset"), "the section preset is missing"),
+    "no variants": (lambda c: c.pop("variants"), "the section variants is missing"),
+    "another section": (lambda c: c.update(table={}), "no section is called table"),
+    "seeds as a flag": (lambda c: c["tiers"]["narrow"].update(seeds=True), "narrow: seeds is True"),
+    "later": (lambda c: c["variants"]["window_20"]["data"].update(later=0), "later is 0; it must be a number"),
 }
 
 
@@ -116,6 +262,38 @@ def test_a_mistake_is_refused_before_anything_runs(tmp_path, name):
     change, message = WRONG[name]
     with pytest.raises(ValueError, match=message):
         read_catalogue(edited(tmp_path, change))
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    text = PATH.read_text()
+    again = {
+        "no_div": text.replace("  no_smooth:", "  no_div: {model: {gamma1: 0.3}}\n  no_smooth:"),
+        "gamma2": text.replace("{gamma2: 0.0}", "{gamma2: 0.0, gamma2: 0.1}"),
+        "tiers": text + "\ntiers: {}\n",
+    }
+    for name, content in again.items():
+        (tmp_path / "v.yaml").write_text(content)
+        with pytest.raises(ValueError, match=f"{name} stands twice"):
+            read_catalogue(tmp_path / "v.yaml")
+    (tmp_path / "v.json").write_text('{"preset": "intended", "variants": {"a": {}, "a": {}}}')
+    with pytest.raises(ValueError, match=r"v\.json: a stands twice"):
+        read_catalogue(tmp_path / "v.json")
+    (tmp_path / "v.yaml").write_text("variants: [")
+    with pytest.raises(ValueError, match="no valid YAML"):
+        read_catalogue(tmp_path / "v.yaml")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"later": 5000}, "later: 5000 leaves none of the"),
+        ({"without": ["2030-01-01", "2030-02-01"]}, "2030-01-01 to 2030-02-01 holds no training samples"),
+        ({"without": ["1990-01-01", "2030-02-01"]}, "holds all training samples"),
+    ],
+)
+def test_samples_that_a_market_has_not_are_refused(data, message):
+    with pytest.raises(ValueError, match=message):
+        placed(small_tensors(), data)
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -165,7 +343,7 @@ def test_features_are_scaled_without_the_span():
     assert np.array_equal(rescaled(tensors), long), "fewer than 120 training samples: the scale was pooled"
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:
-        patch.setattr("anomaly_routing.variants.MIN_TRAINING_ROWS", 10)
+        patch.setattr("anomaly_routing.variant_data.MIN_TRAINING_ROWS", 10)
         raw = rng.normal(3, 0.2, tensors.x.shape).astype(np.float32) * tensors.active[..., None]
         again = rescaled(small_with(tensors, x=raw))
     for i in range(2, len(tensors.tickers)):
@@ -174,6 +352,24 @@ def test_features_are_scaled_without_the_span():
         np.testing.assert_allclose(np.median(values, axis=0), 0, atol=1e-6)
         np.testing.assert_allclose(1.4826 * np.median(np.abs(values), axis=0), 1, rtol=1e-5)
     assert not again[~tensors.active].any()
+
+
+def test_liquidity_stress_follows_the_features_that_it_is_made_of(monkeypatch):
+    """As the stage `features` makes it, from the features scaled without the span; the other three do not move."""
+    monkeypatch.setattr("anomaly_routing.variant_data.MIN_TRAINING_ROWS", 10)
+    tensors = small_tensors()
+    names = ["jump", "ext_z", "spread", "amihud", *tensors.features[4:]]
+    x = np.where(tensors.x != 0, tensors.x / 4 + 1, 0)  # far from the clip
+    tensors = small_with(tensors, features=names, x=x.astype(np.float32))
+    seen = view(tensors, {"without": hole(tensors)})
+    args = [seen.x[..., names.index(name)] for name in ("ext_z", "spread", "amihud")]
+    made = stress_indicators(seen.returns.astype(float), seen.active, *args)
+    some = seen.active.any(axis=1)
+    np.testing.assert_allclose(seen.stress[some, 3], made[some, 3], rtol=1e-12)
+    np.testing.assert_array_equal(seen.stress[:, :3], tensors.stress[:, :3])
+    before = stress_indicators(seen.returns.astype(float), seen.active, *(x[..., names.index(n)] for n in names[1:4]))
+    assert not np.allclose(seen.stress[some, 3], before[some, 3])
+    np.testing.assert_array_equal(view(tensors, {"later": 3}).stress, tensors.stress)
 
 
 def test_training_keys_are_those_of_the_configuration():

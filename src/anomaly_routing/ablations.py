@@ -23,10 +23,10 @@ from anomaly_routing.plots import BLUE, GREY, PAPER
 from anomaly_routing.runs import Run, RunStore, read_run
 from anomaly_routing.scoreboard import channels
 from anomaly_routing.tensors import Tensors
-from anomaly_routing.variants import Catalogue, placed
+from anomaly_routing.variant_data import placed
+from anomaly_routing.variants import REFERENCE, Catalogue, as_read
 
 NUMBERS = (2, 4, 6, 7, 8)  # the paper's tables of variants
-REFERENCE = "full"
 RUN, NOT_RUN = "run", "not run"
 INTERFACE = [
     "variant",
@@ -41,6 +41,7 @@ INTERFACE = [
     "status",
 ]
 LEVEL = 0.05
+ENOUGH, TOO_FEW = 10, "too few seeds"  # SPEC 10: a difference is called real by a 10-seed interval
 
 
 def find_runs(
@@ -51,15 +52,18 @@ def find_runs(
     seeds: int = 10,
     training: dict[str, Any] | None = None,
 ) -> dict[tuple[str, int], Path]:
-    """(variant, seed) -> file, for every variant with a run of its own that one of the stores holds.
+    """(variant, seed) -> file, for every variant with a run of its own in this tier that one of the stores holds.
 
     training : laid over the tier's, where a market trains its full model otherwise.
     """
     found = {}
     for name, variant in catalogue.variants.items():
-        if variant.run != name:
+        if catalogue.run_of(name, tier) != name:
             continue
-        market = placed(tensors, variant.data)
+        try:
+            market = placed(tensors, variant.data)
+        except ValueError:  # the market has no such samples
+            continue
         for seed in range(seeds):
             job = catalogue.job(name, seed, tier)
             key = replace(job, training=job.training | (training or {})).key(market)
@@ -72,7 +76,7 @@ def find_runs(
 def judge(run: Run, channel: str, events: pd.DataFrame, splits: Splits) -> dict[str, Any]:
     """One run under both protocols: hits, lead, alarm rate, the test events apart, and the smoother companions.
 
-    channel : `both` alarm channels, or the `score` alone.
+    channel : `both` alarm channels, or the `score` alone, which then takes the index's place in the companions too.
     """
     line = {}
     for protocol, cuts in (("paper", "validation"), ("matched", "matched")):
@@ -83,21 +87,25 @@ def judge(run: Run, channel: str, events: pd.DataFrame, splits: Splits) -> dict[
             part = count_hits(of_split(alarms, split))
             line[protocol] |= {f"hits_{split}": part["hits"], f"n_{split}": part["n_events"]}
         if protocol == "paper":
-            line[protocol] |= smooth_companions(alarms, scores["M"])
+            line[protocol] |= smooth_companions(alarms, scores["I" if channel == "score" else "M"])
             line[protocol]["lookahead"] = bool(run.info.get("lookahead"))
     return line
 
 
 def judge_all(
-    found: dict[tuple[str, int], Path], catalogue: Catalogue, events: pd.DataFrame, splits: Splits
+    found: dict[tuple[str, int], Path], catalogue: Catalogue, events: pd.DataFrame, splits: Splits, tier: str
 ) -> dict[str, dict[int, dict[str, Any]]]:
-    """variant -> seed -> `judge`, variants that share a run included."""
+    """variant -> seed -> `judge`, variants that share a run included; without those that it cannot be read as."""
     lines: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in catalogue.variants}
     for (own, seed), path in tqdm(found.items(), desc="runs", unit="run"):
-        run = read_run(path)
+        run, judged = read_run(path), {}
         for name, variant in catalogue.variants.items():
-            if variant.run == own:
-                lines[name][seed] = judge(run, variant.channel, events, splits)
+            if catalogue.run_of(name, tier) != own or not (read := as_read(run, variant)):
+                continue
+            how = variant.channel, variant.index
+            if how not in judged:
+                judged[how] = judge(read, variant.channel, events, splits)
+            lines[name][seed] = judged[how]
     return lines
 
 
@@ -112,11 +120,18 @@ def table(
     """
     first = next(iter(lines))
     return pd.DataFrame([
-        _row(claim, name, of_tier[name], claims, tier)
+        _row(claim, _shown(name, of_tier), of_tier[name], claims, tier)
         for tier, of_tier in lines.items()
         for claim, name in rows
         if tier == first or of_tier[name]
     ])  # fmt: skip
+
+
+def _shown(name: str, of_tier: dict[str, dict[int, dict]]) -> str:
+    """`full` where the tier makes a variant the full model itself."""
+    full = of_tier.get(REFERENCE, {})
+    alike = of_tier[name] and all(line is full.get(seed) for seed, line in of_tier[name].items())
+    return REFERENCE if alike else name
 
 
 def _row(claim: str, name: str, seeds: dict[int, dict], claims: dict[str, Any], tier: str) -> dict[str, Any]:
@@ -157,14 +172,15 @@ def differences(names: Iterable[str], lines: dict[str, dict[int, dict]], referen
     """Each variant minus `reference`, seed by seed: hits, their 95% interval over seeds, and the paired exact tests.
 
     The interval is Student's, None with one seed. p: the first common seed's exact McNemar test over events, and the
-    smallest of all seeds. `real`: the interval excludes 0 (SPEC 10).
+    smallest of all seeds. `real`: whether the interval of at least `ENOUGH` seeds excludes 0 (SPEC 10).
     """
     rows = []
     for name in dict.fromkeys(names):
         common = sorted(set(lines[name]) & set(lines[reference]))
-        if name == reference or not common:
+        both = [(lines[name][seed], lines[reference][seed]) for seed in common]
+        if all(a is b for a, b in both):  # no common seed, or the reference under another name
             continue
-        pairs = [(lines[name][seed]["paper"], lines[reference][seed]["paper"]) for seed in common]
+        pairs = [(a["paper"], b["paper"]) for a, b in both]
         delta = np.array([a["hits"] - b["hits"] for a, b in pairs], float)
         tests = [paired_comparison(a["per_event"], b["per_event"]) for a, b in pairs]
         low, high = t_interval(delta)
@@ -175,7 +191,7 @@ def differences(names: Iterable[str], lines: dict[str, dict[int, dict]], referen
             "mean": delta.mean(),
             "95% low": low,
             "95% high": high,
-            "real": "" if low is None else "yes" if low > 0 or high < 0 else "no",
+            "real": TOO_FEW if len(common) < ENOUGH else "yes" if low > 0 or high < 0 else "no",
             "only variant": tests[0]["only_a"],
             "only full": tests[0]["only_b"],
             "p, first seed": tests[0]["p"],
@@ -210,7 +226,8 @@ def missing(
     """One row a table with cells that were not run: which variants, the reason, and the command that would run them."""
     rows = []
     for name, cells in tables.items():
-        absent = list(dict.fromkeys(catalogue.variants[v].run for _, v in cells if not lines[v]))
+        own = [catalogue.run_of(v, tier) for _, v in cells if not lines[v]]
+        absent = [v for v in dict.fromkeys(own) if not lines[v]]
         if absent:
             rows.append({
                 "table": name,

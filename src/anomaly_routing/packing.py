@@ -18,6 +18,7 @@ from anomaly_routing.tensors import Tensors
 PAST = 250  # training sessions before the validation split that the matched budget looks back on (SPEC 9.6)
 CHANNELS = ("mean", "mpi", "mean@val", "mpi@val")  # of a lean run
 AGGREGATED = ("max@val", "banks@val", "share@val")  # other ways to make a day's score, less exactly
+PARTS = ("dispersion", "consensus", "dispersion@val", "consensus@val")  # for the index with the other two parts
 OTHER_BITS = 12
 
 
@@ -95,10 +96,10 @@ def _daily(tensors: Tensors, found: Outcome, rule: str, cut_source: str) -> dict
 
 
 def lean(run: Run, train_end: str) -> Run:
-    """What a run of a sweep keeps, some 15 kB: the alarm channels and the other aggregations after `train_end`, and of
-    the log the losses of every epoch and all of the best ones."""
+    """What a run of a sweep keeps, 12 to 18 kB: the alarm channels, the other aggregations and two parts of the index
+    after `train_end`, and of the log the losses of every epoch and all of the best ones."""
     later = run.daily[run.daily.index > pd.Timestamp(train_end)]
-    others = shortened(later[[name for name in AGGREGATED if name in later]], OTHER_BITS)
+    others = shortened(later[[name for name in (*AGGREGATED, *PARTS) if name in later]], OTHER_BITS)
     log = run.info["history"]
     best = sorted({line["epoch"] for line in run.info["best"].values()})
     info = run.info | {

@@ -4,59 +4,95 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from anomaly_routing.files import replacing
-from anomaly_routing.runs import RunStore, read_meta
+from anomaly_routing.runs import RunStore
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.train import MODEL_NUMERICS
 
 SHARD_BYTES = 15_000_000
 SHARDS = 8
+TORN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, ValueError)
 
 
-def export(folder: Path, target: Path, without: set[Path] = frozenset()) -> list[Path]:
-    """Write the runs of a folder, but for some, as `target`/shard-1.tar, ... of at most 15 MB; the same bytes again.
+def export(runs: Iterable[Path], target: Path) -> list[Path]:
+    """Add stored runs to `target`/shard-1.tar, shard-2.tar, ... of at most 15 MB; returns the shards that changed.
 
-    Raises ValueError when they need more than 8.
+    What the shards hold already stays where it is, so a call that was killed, or a second one, loses none.
+    Raises ValueError for a torn shard, or when the runs need more than 8.
     """
-    groups: list[list[Path]] = [[]]
-    size = 0
-    for path in sorted(set(folder.glob("[!.]*.npz")) - set(without)):
-        size += path.stat().st_size + 2 * tarfile.BLOCKSIZE
-        if size > SHARD_BYTES - tarfile.RECORDSIZE and groups[-1]:
-            groups.append([])
-            size = path.stat().st_size + 2 * tarfile.BLOCKSIZE
-        groups[-1].append(path)
-    if len(groups) > SHARDS:
-        raise ValueError(f"the runs of {folder} need {len(groups)} files, more than {SHARDS}: merge some first")
-    written = []
-    for number, members in enumerate(filter(None, groups), start=1):
-        with replacing(target / f"shard-{number}.tar") as partial, tarfile.open(partial, "w") as shard:
-            for path in members:
-                entry = tarfile.TarInfo(path.name)
-                entry.size = path.stat().st_size
-                shard.addfile(entry, io.BytesIO(path.read_bytes()))
-        written.append(target / f"shard-{number}.tar")
-    return written
+    shards = [_members(path) for path in _shards(target)] or [{}]
+    there = {name for members in shards for name in members}
+    changed = set()
+    for path in sorted(path for path in set(runs) if path.name not in there):
+        content = path.read_bytes()
+        if shards[-1] and _bytes([*shards[-1].values(), content]) > SHARD_BYTES:
+            shards.append({})
+        shards[-1][path.name] = content
+        changed.add(len(shards))
+    if len(shards) > SHARDS:
+        raise ValueError(f"the runs for {target} need {len(shards)} files, more than {SHARDS}: merge some first")
+    return [_write(target / f"shard-{number}.tar", shards[number - 1]) for number in sorted(changed)]
 
 
-def merge(source: Path, store: RunStore, tensors: Tensors) -> list[str]:
-    """Copy the runs below a folder, loose or in shards, into the store; returns the names of the new ones.
+def _shards(folder: Path) -> list[Path]:
+    """Those that `export` wrote, in order."""
+    return sorted(folder.glob("shard-*.tar"), key=lambda path: int(path.stem.removeprefix("shard-")))
 
-    Raises ValueError, and copies nothing, when one is of another market, other data or another `MODEL_NUMERICS`.
+
+def _write(path: Path, members: dict[str, bytes]) -> Path:
+    with replacing(path) as partial, tarfile.open(partial, "w") as shard:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            shard.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def _bytes(contents: list[bytes]) -> int:
+    """The size of a shard with these files: whole blocks, a header each, and up to a record of end."""
+    return sum(2 * tarfile.BLOCKSIZE + len(content) for content in contents) + tarfile.RECORDSIZE
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    try:
+        with tarfile.open(path) as shard:
+            return {Path(entry.name).name: shard.extractfile(entry).read() for entry in shard if entry.isfile()}
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is torn ({error}): bring it again, or delete it") from error
+
+
+def brought(source: Path, tensors: Tensors) -> dict[str, bytes]:
+    """Name -> bytes of the runs below a folder, loose or in shards.
+
+    Raises ValueError when one is torn, of another market, other data or another `MODEL_NUMERICS`.
     """
     found = {path.name: path.read_bytes() for path in sorted(source.rglob("[!.]*.npz"))}
     for path in sorted(source.rglob("[!.]*.tar")):
-        with tarfile.open(path) as shard:
-            found |= {Path(entry.name).name: shard.extractfile(entry).read() for entry in shard if entry.isfile()}
+        found |= _members(path)
     for name, content in found.items():
-        with np.load(io.BytesIO(content)) as stored:
-            if reason := _reason(json.loads(str(stored["meta"])), tensors):
-                raise ValueError(f"{name} is {reason}: nothing was merged")
+        if reason := _reason(name, io.BytesIO(content), tensors):
+            raise ValueError(f"{name} is {reason}: nothing was merged or added")
+    return found
+
+
+def merge(source: Path, store: RunStore, tensors: Tensors) -> list[str]:
+    """Copy the runs below a folder into the store; returns the names of the new ones.
+
+    Raises ValueError, and copies nothing, for a folder without a run, and for one that `brought` refuses.
+    """
+    if not (found := brought(source, tensors)):
+        what = "holds no run" if source.is_dir() else "is no folder"
+        raise ValueError(f"{source} {what}: name the folder that --out has written")
     new = {name: content for name, content in found.items() if not (store.folder / name).exists()}
     for name, content in new.items():
         with replacing(store.folder / name) as partial:
@@ -66,16 +102,19 @@ def merge(source: Path, store: RunStore, tensors: Tensors) -> list[str]:
 
 def foreign(folder: Path, tensors: Tensors) -> dict[Path, str]:
     """The runs of a folder that do not belong to the present data and arithmetic, with the reason. They are never used:
-    a run is found by its key."""
-    reasons = {path: _reason(read_meta(path), tensors) for path in sorted(folder.glob("[!.]*.npz"))}
+    a run is found by its key. Raises ValueError for a torn one, which a key would find."""
+    reasons = {path: _reason(str(path), path, tensors) for path in sorted(folder.glob("[!.]*.npz"))}
     return {path: reason for path, reason in reasons.items() if reason}
 
 
-def _reason(meta: dict, tensors: Tensors) -> str:
-    key = meta["key"]
-    if (key["market"], key["data_hash"]) != (tensors.market, tensors.data_hash):
-        have, want = key["data_hash"][:12], tensors.data_hash[:12]
-        return f"a run on {key['market']} with data {have}, not on {tensors.market} with {want}"
-    if key["numerics"] != MODEL_NUMERICS:
-        return f"a run of numerics {key['numerics']}, not {MODEL_NUMERICS}"
-    return ""
+def _reason(name: str, file: Path | BinaryIO, tensors: Tensors) -> str:
+    """Why a run is not of the present data and arithmetic, "" if it is."""
+    try:
+        with np.load(file) as stored:
+            key = json.loads(str(stored["meta"]))["key"]
+            market, data, numerics = (key[part] for part in ("market", "data_hash", "numerics"))
+    except TORN as error:
+        raise ValueError(f"{name} is torn, or no run ({error}): delete it, then start again") from error
+    if (market, data) != (tensors.market, tensors.data_hash):
+        return f"a run on {market} with data {data[:12]}, not on {tensors.market} with {tensors.data_hash[:12]}"
+    return f"a run of numerics {numerics}, not {MODEL_NUMERICS}" if numerics != MODEL_NUMERICS else ""

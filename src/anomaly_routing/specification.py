@@ -1,4 +1,4 @@
-"""The specification curve: every reading that the paper's words and the stored scores allow, in one sorted picture.
+"""The specification curve: readings of the paper's words, as far as the stored scores allow, in one sorted picture.
 
 After Simonsohn, Simmons & Nelson (2020), Nature Human Behaviour 4. A reading is one choice for each of `CHOICES`.
 """
@@ -6,6 +6,7 @@ After Simonsohn, Simmons & Nelson (2020), Nature Human Behaviour 4. A reading is
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,12 +14,21 @@ import pandas as pd
 from tqdm import tqdm
 
 from anomaly_routing.evaluation.aggregate import daily_statistic
-from anomaly_routing.evaluation.detection import WINDOWS
+from anomaly_routing.evaluation.inputs import ScoredDays, place_events, scored_days
 from anomaly_routing.evaluation.placebo import chance_hit_rate
-from anomaly_routing.evaluation.readings import CUTS, DATES, count_hits, raise_alarms
-from anomaly_routing.panel import Splits
+from anomaly_routing.evaluation.readings import (
+    CUTS,
+    OTHER_BUDGETS,
+    alarms_of,
+    count_readings,
+    trailing,
+    windows_of,
+)
+from anomaly_routing.model.config import PRESETS
 from anomaly_routing.plots import BLUE, CHANCE, INK, ORANGE, PAPER
-from anomaly_routing.runs import Run, read_run
+from anomaly_routing.runs import Run, read_meta, read_run
+from anomaly_routing.tensors import Tensors
+from anomaly_routing.variants import REFERENCE, Catalogue, Variant, as_read
 
 # column -> what is chosen
 CHOICES = {
@@ -30,52 +40,105 @@ CHOICES = {
     "cuts": "source of the threshold",
     "window": "sessions in which an alarm counts",
     "dates": "dates of events without a day",
+    "events": "events that count",
 }
+LEFT_OUT = {  # reading of SPEC 9 -> why no point stands for it
+    "survivors, beyond the first seed and the stop rule `tail`": "single stocks are stored of that seed and rule alone",
+    "survivors with the pressure index": "its routing is not stored stock by stock",
+    "stress scaled on the full sample, other networks than the flags": "another training; only the flags of the table "
+    "of presets are readings of one sentence, the ablations are other models",
+    "matched budget for *some stock above its threshold*": "a series of zeros and ones has no quantile",
+    "cuts without the event's own days, equal counts": "companions of the two cuts; the second looks ahead",
+    "without exogenous events, March 2023 as one": "companions of the count, in notebook 12; no reading of a sentence",
+}
+LARGEST = 500  # points^2, of a dot
 ENDINGS = {"val": "@val", "tail": ""}
 AGGREGATIONS = ("mean", "max", "banks", "share")
 ONE, TWO = "score", "score or index"
+MATCHED = {"matched": "matched_05"} | {name: name for name in OTHER_BUDGETS}  # cuts -> their name in SPEC 9.0
+
+
+def curve_models(
+    current: list[Path], found: dict[str, dict[tuple[str, int], Path]], catalogue: Catalogue
+) -> pd.DataFrame:
+    """The stored runs that are readings of the full model, as `specification_curve` takes them: both presets, each of
+    their flags alone, by tier.
+
+    current : runs of the stage `model`. found : tier -> (variant, seed) -> file (`ablations.find_runs`).
+    """
+    index = [variant for variant in catalogue.variants.values() if variant.index]
+    flags = [variant for variant in catalogue.variants.values() if _is_flag(variant)]
+    full = catalogue.variants[REFERENCE]
+    rows = []
+    for path in current:
+        key, info = (read_meta(path)[part] for part in ("key", "info"))
+        if key["variant"] != REFERENCE:
+            continue
+        later = " (sees later days)" if info["lookahead"] else ""
+        named = {f"{key['method']}{later}": full}
+        if key["method"] == catalogue.preset:
+            named |= {variant.name: variant for variant in index}
+        rows += [(f"{name}, {info['tier']}", key["seed"], info["tier"], path, v) for name, v in named.items()]
+    for tier, runs in found.items():
+        for variant in (full, *index, *flags):
+            seeds = {seed: path for (name, seed), path in runs.items() if name == variant.run and path not in current}
+            rows += [(f"{variant.name}, {tier}", seed, tier, path, variant) for seed, path in seeds.items()]
+    return pd.DataFrame(rows, columns=["model", "seed", "tier", "path", "variant"])
+
+
+def _is_flag(variant: Variant) -> bool:
+    """One switch of the presets as the equation is printed, and nothing else."""
+    alone = len(variant.model) == 1 and not (variant.training or variant.data)
+    return alone and variant.model.items() <= PRESETS["literal"].items()
 
 
 def specification_curve(
-    models: pd.DataFrame, events: pd.DataFrame, splits: Splits, survivors: set[str]
+    models: pd.DataFrame, events: pd.DataFrame, tensors: Tensors, survivors: np.ndarray
 ) -> pd.DataFrame:
-    """One row a reading of a run, the highest share of hits first.
+    """One row a reading of a run: seed, tier, the `CHOICES`, hits, n_events, share (in [0, 1]) and alarm_rate (of the
+    judged test sessions).
 
-    models : columns model, seed, tier, path. survivors : stocks of the universe without those that left or came late.
-    Out: seed, tier, the `CHOICES`, hits, n_events, share (in [0, 1]) and alarm_rate (of the judged test sessions).
+    models : columns model, seed, tier, path and variant, which says how the run is read (`as_read`). survivors : bool
+    [N], the stocks that neither left nor came late. A run that cannot be read so has no row.
     """
-    rows = []
+    rows, placed = [], {}
     for one in tqdm(models.itertuples(), total=len(models), desc="readings", unit="run"):
-        run = read_run(one.path)
-        for chosen, scores, cuts, fixed in _alarmed(run, survivors):
-            alarms = raise_alarms(scores, events, splits, cuts, fixed)
-            own = {"model": one.model, "seed": one.seed, "tier": one.tier, **chosen, "cuts": cuts}
-            for window in WINDOWS:
-                for dates in DATES:
-                    found = count_hits(alarms, window, dates)
-                    counts = {key: found[key] for key in ("hits", "n_events")}
-                    rows.append(own | {"window": window, "dates": dates} | counts | {"alarm_rate": alarms.rate})
+        run = as_read(read_run(one.path), one.variant)
+        for chosen, days, all_cuts in _scored(run, one.variant, tensors, survivors) if run else ():
+            where = (days.sessions.asi8.tobytes(), days.scored.tobytes())
+            if where not in placed:
+                there = place_events(events, days, tensors.splits)
+                placed[where] = there, windows_of(days, there)
+            past = trailing(days) if set(all_cuts) & set(MATCHED) else None
+            for cuts, fixed in all_cuts.items():
+                alarms = alarms_of(days, placed[where][0], cuts, fixed, past)
+                own = {"model": one.model, "seed": one.seed, "tier": one.tier, **chosen}
+                own |= {"cuts": MATCHED.get(cuts, cuts), "alarm_rate": alarms.rate}
+                rows += [own | found for found in count_readings(alarms, placed[where][1])]
     curve = pd.DataFrame(rows)
     curve["share"] = curve["hits"] / curve["n_events"].where(curve["n_events"] > 0)
-    order = curve.sort_values(["share", "alarm_rate"], ascending=[False, True], kind="stable")
-    return order.dropna(subset="share").reset_index(drop=True)
+    return curve.dropna(subset="share").reset_index(drop=True)
 
 
-def _alarmed(run: Run, survivors: set[str]) -> Iterator[tuple[dict[str, str], pd.DataFrame, str, dict[str, float]]]:
-    """(choices, daily scores, cuts, fixed cuts) of a run: what its stored series allow."""
-    for stop, series, universe, aggregation in _series(run, survivors):
+Scored = tuple[dict[str, str], ScoredDays, dict[str, dict[str, float]]]
+
+
+def _scored(run: Run, variant: Variant, tensors: Tensors, survivors: np.ndarray) -> Iterator[Scored]:
+    """(choices, daily scores, cuts with what each has fixed) of a run: what its stored series allow."""
+    for stop, series, universe, aggregation in _series(run, tensors, survivors):
         pressure = run.daily[f"mpi{ENDINGS[stop]}"].reindex(series.index)
-        literal = aggregation == "any"  # no quantile of it means anything
         for second in (ONE, TWO):
-            if second == TWO and universe != "all":
-                continue  # the index of these stocks alone was not stored
+            if (second == TWO and universe != "all") or (second == ONE and variant.index):
+                continue  # the index of these stocks alone was not stored; or: the full model's own score again
             scores = series.to_frame("I") if second == ONE else pd.DataFrame({"I": series, "M": pressure})
-            for cuts in CUTS[:1] if literal else CUTS:
-                chosen = {"stop": stop, "universe": universe, "aggregation": aggregation, "second": second}
-                yield chosen, scores, cuts, {"I": 0.0} if literal else {}
+            cuts = {name: {} for name in (*CUTS, *OTHER_BUDGETS)}
+            if aggregation == "any":  # no quantile of it means anything
+                cuts = {"validation": {"I": 0.0}}
+            chosen = {"stop": stop, "universe": universe, "aggregation": aggregation, "second": second}
+            yield chosen, scored_days(scores, tensors.splits), cuts
 
 
-def _series(run: Run, survivors: set[str]) -> Iterator[tuple[str, pd.Series, str, str]]:
+def _series(run: Run, tensors: Tensors, survivors: np.ndarray) -> Iterator[tuple[str, pd.Series, str, str]]:
     """(stop rule, daily series, universe, aggregation)."""
     for stop, ending in ENDINGS.items():
         for aggregation in AGGREGATIONS:
@@ -84,18 +147,33 @@ def _series(run: Run, survivors: set[str]) -> Iterator[tuple[str, pd.Series, str
                 yield stop, run.daily[column], "all", aggregation
         if f"share{ending}" in run.daily:
             yield stop, (run.daily[f"share{ending}"] > 0).astype(float), "all", "any"
-    kept = np.array([ticker in survivors for ticker in run.tickers], bool)
-    if run.score.size and kept.any():  # of the first seed alone, by the weights of the rule `tail`
-        score = run.score[:, kept]
-        mean = daily_statistic(score, ~np.isnan(score), "mean")
-        yield "tail", pd.Series(mean, index=run.score_sessions), "survivors", "mean"
+    if not run.score.size or survivors.all():
+        return
+    score, theta, bank = run.score[:, survivors], run.info["theta_s_tail"], tensors.is_bank[survivors]
+    for aggregation in (*AGGREGATIONS, "any"):
+        daily = daily_statistic(score, ~np.isnan(score), aggregation, threshold=theta, is_bank=bank)
+        if np.isfinite(daily).any():
+            yield "tail", pd.Series(daily, index=run.score_sessions), "survivors", aggregation
 
 
-def by_choice(curve: pd.DataFrame, goal: float) -> pd.DataFrame:
-    """For every value of every choice: how many readings, their median share and alarm rate, how many reach `goal`."""
+def over_seeds(curve: pd.DataFrame) -> pd.DataFrame:
+    """One row a reading, the highest share first: seeds, and over them the median share, lowest, highest and the
+    median alarm_rate."""
+    grouped = curve.groupby([*CHOICES], sort=False)
+    found = grouped.agg(
+        seeds=("seed", "nunique"), share=("share", "median"), lowest=("share", "min"), highest=("share", "max"),
+        alarm_rate=("alarm_rate", "median"), hits=("hits", "median"), n_events=("n_events", "first"),
+    )  # fmt: skip
+    order = found.reset_index().sort_values(["share", "alarm_rate"], ascending=[False, True], kind="stable")
+    return order.reset_index(drop=True)
+
+
+def by_choice(readings: pd.DataFrame, goal: float) -> pd.DataFrame:
+    """For every value of every choice: how many readings (`over_seeds`), their median share and alarm rate, how many
+    reach `goal`."""
     rows = []
     for choice, what in CHOICES.items():
-        for value, part in curve.groupby(choice, sort=False):
+        for value, part in readings.groupby(choice, sort=False):
             rows.append({
                 "choice": what, "value": value, "readings": len(part), "median share": part["share"].median(),
                 "median alarm rate": part["alarm_rate"].median(),
@@ -105,10 +183,12 @@ def by_choice(curve: pd.DataFrame, goal: float) -> pd.DataFrame:
 
 
 def draw_curve(axes: np.ndarray, curve: pd.DataFrame, goal: float | None) -> None:
-    """Above: the share of every reading, sorted, coloured by its alarm rate, the paper's as a line. Below: where in
+    """Above: the share of every reading (`over_seeds`), sorted, coloured by its alarm rate, with a line from its lowest
+    to its highest seed; the paper's share. Below: where in
     that order each value of each choice lies (median, middle half and whole range)."""
     above, below = axes
     place = np.arange(len(curve)) / max(1, len(curve) - 1)
+    above.vlines(100 * place, 100 * curve["lowest"], 100 * curve["highest"], color=CHANCE, lw=0.3, alpha=0.12)
     colours = above.scatter(
         100 * place, 100 * curve["share"], c=100 * curve["alarm_rate"], s=7, cmap="viridis_r", vmin=0, vmax=100
     )
@@ -135,10 +215,23 @@ def draw_curve(axes: np.ndarray, curve: pd.DataFrame, goal: float | None) -> Non
 def draw_against_alarms(ax: plt.Axes, curve: pd.DataFrame, goal: float) -> None:
     """Share of hits against alarm rate, an area for the number of readings; a blind alarm's and the paper's share."""
     literal = curve["aggregation"] == "any"
-    for mask, colour, text in ((~literal, BLUE, "readings"), (literal, ORANGE, "some stock above its cut")):
-        same = curve[mask].assign(rate=(100 * curve["alarm_rate"]).round()).groupby(["rate", "share"]).size()
-        rate, share = (same.index.get_level_values(level).to_numpy(float) for level in ("rate", "share"))
-        ax.scatter(rate, 100 * share, s=6 * same.to_numpy(), color=colour, alpha=0.5, lw=0, label=text)
+    same = curve.assign(literal=literal, rate=(100 * curve["alarm_rate"]).round())
+    same = same.groupby(["literal", "rate", "share"]).size().rename("readings").reset_index()
+    area = LARGEST / same["readings"].max()
+    for mask, colour, text in (
+        (~same["literal"], BLUE, "readings"),
+        (same["literal"], ORANGE, "some stock above its cut"),
+    ):
+        part = same[mask]
+        ax.scatter(
+            part["rate"],
+            100 * part["share"],
+            s=(area * part["readings"]).clip(lower=5),
+            color=colour,
+            alpha=0.5,
+            lw=0,
+            label=text,
+        )
     rate = np.linspace(0, 1, 401)
     ax.plot(100 * rate, 100 * chance_hit_rate(rate), "--", color=CHANCE, lw=1, label="blind alarm, five sessions")
     ax.plot(100 * rate, 100 * chance_hit_rate(rate, 10), ":", color=CHANCE, lw=1, label="the same, ten sessions")

@@ -5,80 +5,61 @@ epoch it was in. The most informative runs come first: every variant's first see
 
 `--workers N` trains in N local processes, on one card if the device is one; `--backend dask` sends the trainings to a
 Dask cluster instead (`--scheduler ADDRESS`; without it, one of local workers). `--budget-minutes` starts no training
-that is not expected to end in time. `--out DIR` also writes the new runs there as a few files, to be merged elsewhere:
+that is not expected to end in time, and stops one that does not after an epoch; the state of such a training stays in
+`--scratch`. `--out DIR` also adds the runs that were asked for to a few files there, to be merged elsewhere:
 `python -m anomaly_routing.sweep --market us100 --merge DIR`.
 
-Needs what `train` needs, and PyYAML unless `--variants-file` is the same content as JSON; several workers need joblib,
-a cluster needs distributed.
+Needs what `train` needs, and PyYAML unless `--variants-file` is what `python -m anomaly_routing.variants --json FILE`
+has written; a cluster needs joblib and distributed, several local workers take joblib if it is there.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from anomaly_routing.packing import lean
+from anomaly_routing.dispatch import NO_TIME, Plan, Task, inputs, run
+from anomaly_routing.model.training import choose_device
 from anomaly_routing.paths import MarketPaths, repository
 from anomaly_routing.runs import RunKey, RunStore
-from anomaly_routing.shards import export, foreign, merge
+from anomaly_routing.shards import brought, export, foreign, merge
 from anomaly_routing.tensors import Tensors
-from anomaly_routing.train import train_one
-from anomaly_routing.variants import Catalogue, placed, read_catalogue, view
+from anomaly_routing.variant_data import placed
+from anomaly_routing.variants import Catalogue
 
 STAGE = "sweep"
-NO_TIME = "no time"
-FUTILE = 3  # times in a row that the workers may die without finishing a run
-DEATHS = ("BrokenProcessPool", "TerminatedWorkerError", "KilledWorker")  # by name: joblib and distributed are optional
 ON_ONE_CARD = 4  # trainings; one alone waits for the launch of its small kernels
+REMEDIES = {
+    "yaml": "write the variants as JSON where it is, `python -m anomaly_routing.variants --json FILE`, and name that "
+    "file with --variants-file",
+    "joblib": "--backend dask needs it; local workers do not",
+    "distributed": "--backend dask needs it; local workers do not",
+}
 
 
-@dataclass(frozen=True)
-class Task:
-    """One training: of a variant with its own run, and a seed."""
-
-    variant: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where and how the tasks run; what every worker gets."""
-
-    tensors: Path
-    variants: Path
-    store: Path
-    scratch: Path
-    tier: str
-    device: str = "auto"
-    threads: int = 1
-    deadline: float = float("inf")  # of time.time()
-
-
-def tasks(catalogue: Catalogue, names: list[str], seeds: int) -> list[Task]:
+def tasks(catalogue: Catalogue, names: list[str], seeds: int, tier: str) -> list[Task]:
     """Every variant's first seed, then the second ones; shared runs once.
 
     Raises ValueError for an unknown variant, listing what there is.
     """
     if unknown := sorted(set(names) - set(catalogue.variants)):
         raise ValueError(f"no variant {', '.join(unknown)}; there are: {', '.join(catalogue.variants)}")
-    runs = list(dict.fromkeys(catalogue.variants[name].run for name in names))
+    runs = list(dict.fromkeys(catalogue.run_of(name, tier) for name in names))
     return [Task(run, seed) for seed in range(seeds) for run in runs]
 
 
 def key_of(task: Task, catalogue: Catalogue, tensors: Tensors, tier: str) -> RunKey:
-    """What identifies the run of a task."""
-    return catalogue.job(task.variant, task.seed, tier).key(placed(tensors, catalogue.variants[task.variant].data))
+    """What identifies the run of a task. Raises ValueError where the market has not the samples that it asks for."""
+    try:
+        market = placed(tensors, catalogue.variants[task.variant].data)
+    except ValueError as error:
+        raise ValueError(f"variant {task.variant}: {error}") from error
+    return catalogue.job(task.variant, task.seed, tier).key(market)
 
 
 def lacking(plan: list[Task], catalogue: Catalogue, tensors: Tensors, tier: str, stores: list[RunStore]) -> list[Task]:
@@ -87,117 +68,12 @@ def lacking(plan: list[Task], catalogue: Catalogue, tensors: Tensors, tier: str,
     return [task for task, key in keys if not any(key in store for store in stores)]
 
 
-def work(task: Task, plan: Plan, seconds: float = 0.0) -> tuple[Task, str, float]:
-    """Train one task in this process; returns it, "" or what went wrong or "no time", and the seconds it took."""
-    if time.time() + seconds > plan.deadline:
-        return task, NO_TIME, 0.0
-    torch.set_num_threads(plan.threads)
-    started = time.time()
-    try:
-        tensors, catalogue = _inputs(plan.tensors, plan.variants)
-        train_one(
-            view(tensors, catalogue.variants[task.variant].data),
-            catalogue.job(task.variant, task.seed, plan.tier),
-            RunStore(plan.store),
-            device=plan.device,
-            tier=plan.tier,
-            scratch=plan.scratch,
-            keep=None,
-            pack=partial(lean, train_end=tensors.splits.train_end),
-        )
-    except Exception as error:  # whatever stops one training is named; the others go on
-        return task, f"{type(error).__name__}: {error}", time.time() - started
-    return task, "", time.time() - started
-
-
-@lru_cache(maxsize=1)
-def _inputs(tensors: Path, variants: Path) -> tuple[Tensors, Catalogue]:
-    return Tensors.load(tensors), read_catalogue(variants)
-
-
-def run(
-    plan: Plan,
-    pending: list[Task],
-    workers: int,
-    backend: str = "loky",
-    scheduler: str = "",
-    after: Callable[[], object] = lambda: None,
-) -> dict[Task, str]:
-    """Train the tasks in `workers` processes; returns what went wrong, by task ("no time" where it ran out).
-
-    A worker that dies may take the pool with it: the rest is started again, unless that happens `FUTILE` times without
-    a finished run in between. Raises RuntimeError then, and OSError when the disk is full. after : called after a run.
-    """
-    problems: dict[Task, str] = {}
-    taken: list[float] = []
-    futile = 0
-    with tqdm(total=len(pending), desc="trainings", unit="run") as bar, _backend(backend, scheduler, workers, plan):
-        while pending:
-            done: set[Task] = set()
-            try:
-                for task, problem, seconds in _results(plan, pending, workers, backend, taken):
-                    done.add(task)
-                    bar.update()
-                    if problem:
-                        problems[task] = problem
-                    else:
-                        taken.append(seconds)
-                        after()
-                    if "No space left" in problem:
-                        full = f"{plan.store} and {plan.scratch}"
-                        raise OSError(f"{problem}: free some space for {full}, then start again")
-            except Exception as error:
-                if type(error).__name__ not in DEATHS:
-                    raise
-                reason = str(error).strip().splitlines()[0]
-                bar.write(f"a worker died ({reason}): what it had not finished goes on from its last epoch")
-            pending = [task for task in pending if task not in done]
-            futile = 0 if done else futile + 1
-            if pending and futile == FUTILE:
-                raise RuntimeError(
-                    f"the workers died {FUTILE} times without finishing a run, first in line {pending[0]}: "
-                    "they may lack memory; use fewer --workers"
-                )
-    return problems
-
-
-def _results(
-    plan: Plan, pending: list[Task], workers: int, backend: str, taken: list[float]
-) -> Iterator[tuple[Task, str, float]]:
-    """What `work` returns, in the order in which the trainings end."""
-    expected = ((task, plan, statistics.median(taken) if taken else 0.0) for task in pending)
-    if backend == "loky" and workers == 1:
-        yield from (work(*call) for call in expected)
-        return
-    from joblib import Parallel, delayed
-
-    calls = (delayed(work)(*call) for call in expected)
-    yield from Parallel(n_jobs=workers, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)(calls)
-
-
-@contextlib.contextmanager
-def _backend(name: str, scheduler: str, workers: int, plan: Plan) -> Iterator[None]:
-    """This process, local processes with capped threads, or a Dask cluster."""
-    if name == "loky" and workers == 1:
-        yield
-        return
-    from joblib import parallel_config
-
-    if name == "loky":
-        with parallel_config(backend="loky", inner_max_num_threads=plan.threads):
-            yield
-        return
-    from distributed import Client
-
-    own = {} if scheduler else {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-    with Client(scheduler or None, **own), parallel_config(backend="dask"):
-        yield
-
-
 def main(argv: list[str] | None = None) -> None:
     args = _arguments().parse_args(argv)
     try:
         problems = _run(args)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is not installed here: {REMEDIES.get(error.name, f'pip install {error.name}')}")
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(str(error))
     late = [task for task, problem in problems.items() if problem == NO_TIME]
@@ -212,8 +88,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(args: argparse.Namespace) -> dict[Task, str]:
     paths, began = MarketPaths(args.market), time.time()
+    _check_numbers(args)
     file, listed = args.tensors or paths.interim / "tensors.npz", args.variants_file
-    tensors, catalogue = _inputs(file, listed)
+    tensors, catalogue = inputs(file, listed)
     if tensors.market != args.market:
         raise ValueError(f"the tensor file is of market {tensors.market}, not {args.market}: name the right one")
     store = RunStore(args.store or paths.runs(STAGE))
@@ -222,23 +99,56 @@ def _run(args: argparse.Namespace) -> dict[Task, str]:
     if args.merge:
         print(f"{len(merge(args.merge, store, tensors))} new runs in {store.folder}")
         return {}
+    if not args.scheduler:
+        choose_device(args.device)  # a card that is not there is refused once, not by every training
     card = args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available())
     tier = args.tier or ("gpu" if card else "cpu")
     if tier not in catalogue.tiers:
         raise ValueError(f"no tier {tier!r}; there are: {', '.join(catalogue.tiers)}")
     workers = args.workers or (ON_ONE_CARD if card else 1)
-    threads = args.threads or max(1, (os.cpu_count() or 1) // workers)
-    deadline = began + 60 * args.budget_minutes if args.budget_minutes else float("inf")
+    threads = args.threads or (1 if args.scheduler else max(1, (os.cpu_count() or 1) // workers))
+    deadline = float("inf") if args.budget_minutes is None else began + 60 * args.budget_minutes
     scratch = args.scratch or paths.interim / "unfinished"
     plan = Plan(file, listed, store.folder, scratch, tier, args.device, threads, deadline)
-    every = tasks(catalogue, _chosen(args, catalogue), args.seeds or catalogue.seeds[tier])
+    chosen = _of_market(_chosen(args, catalogue), args.variants, catalogue, tensors)
+    every = tasks(catalogue, chosen, args.seeds or catalogue.seeds[tier], tier)
     known = [*args.known, *filter(Path.is_dir, [paths.reports / "runs" / "model"])]
     stores = [store, *map(RunStore, known)]
     pending = lacking(every, catalogue, tensors, tier, stores)
-    there = set(store.folder.glob("[!.]*.npz"))
-    after = partial(export, store.folder, args.out, there) if args.out else lambda: None
+    asked = [store.path(key_of(task, catalogue, tensors, tier)) for task in every]
+
+    def carry() -> None:
+        if args.out:
+            export(filter(Path.exists, asked), args.out)
+
+    if args.out:
+        brought(args.out, tensors)  # what it holds is kept, so it must be of these data
+    carry()
     print(f"{len(pending)} of {len(every)} trainings to do, tier {tier}, {workers} workers of {threads} threads")
-    return run(plan, pending, workers, args.backend, args.scheduler, after)
+    return run(plan, pending, workers, args.backend, args.scheduler, carry)
+
+
+def _of_market(names: list[str], asked: list[str], catalogue: Catalogue, tensors: Tensors) -> list[str]:
+    """The variants that the market has samples for; one that was asked for by name is refused later on."""
+    kept = []
+    for name in names:
+        try:
+            placed(tensors, catalogue.variants[name].data if name in catalogue.variants else {})
+        except ValueError as error:
+            if name not in asked:
+                print(f"left out: {name}, {error}", file=sys.stderr)
+                continue
+        kept.append(name)
+    return kept
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    for name in ("seeds", "workers", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} is {value}; it must be an integer from 1 up")
+    if args.budget_minutes is not None and not args.budget_minutes >= 0:
+        raise ValueError(f"--budget-minutes is {args.budget_minutes:g}; it must be a number that is not negative")
 
 
 def _chosen(args: argparse.Namespace, catalogue: Catalogue) -> list[str]:
@@ -256,17 +166,17 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, help="how many, from 0; default: the tier's")
     parser.add_argument("--tier", help="a section `tiers` of the variants file; default: gpu on a card, else cpu")
     parser.add_argument("--workers", type=int, help=f"default: {ON_ONE_CARD} on a card, else 1")
-    parser.add_argument("--threads", type=int, help="of a worker; default: the cores, shared out")
+    parser.add_argument("--threads", type=int, help="of a worker; default: the cores, shared out; 1 on a cluster")
     parser.add_argument("--backend", choices=("loky", "dask"), default="loky")
     parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a running Dask cluster")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--budget-minutes", type=float)
+    parser.add_argument("--budget-minutes", type=float, help="default: no limit")
     parser.add_argument("--variants-file", type=Path, default=repository() / "variants.yaml")
     parser.add_argument("--tensors", type=Path, help="default: data/interim/<market>/tensors.npz")
     parser.add_argument("--store", type=Path, help="default: reports/<market>/runs/sweep")
     parser.add_argument("--known", type=Path, nargs="+", default=[], help="other stores whose runs need no training")
     parser.add_argument("--scratch", type=Path, help="unfinished trainings; default: data/interim/<market>/unfinished")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write the new runs here, as a few files")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also add the runs asked for here, as a few files")
     parser.add_argument("--merge", type=Path, metavar="DIR", help="take the runs of DIR into the store, train nothing")
     return parser
 

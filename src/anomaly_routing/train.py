@@ -131,12 +131,14 @@ def train_one(
     scratch: Path,
     keep: Keep | None = None,
     pack: Callable[[Run], Run] | None = None,
+    deadline: float = float("inf"),
 ) -> RunKey:
     """Train, score and store one run, unless it is there.
 
     scratch : folder for the state of an unfinished training. keep : None keeps daily series alone; a stored run of the
     model that keeps other sessions gets these from its checkpoint, and without a checkpoint it is trained again.
     pack : of a sweep, what becomes of the run before it is stored; such a training shows no progress of its own.
+    deadline : of the model's training, as in `fit`, which raises OutOfTimeError.
     """
     key = job.key(tensors)
     if job.method not in PRESETS:
@@ -154,7 +156,7 @@ def train_one(
     torch.manual_seed(job.seed)
     net = Network(len(tensors.features), tensors.categories, make_config(job.method, **job.overrides))
     training = make_training(**job.training)
-    fitted = fit(net, tensors, training, job.seed, chosen, state, "" if pack else job.name)
+    fitted = fit(net, tensors, training, job.seed, chosen, state, "" if pack else job.name, deadline=deadline)
     outcomes, started = {}, time.perf_counter()
     for rule in reversed(STOP_RULES):  # the tail's weights stay in the network
         net.load_state_dict(rounded(fitted.weights[rule]))

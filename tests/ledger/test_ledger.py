@@ -191,7 +191,7 @@ def test_what_was_not_trained_names_the_sweep_that_trains_it(empty, number):
         given = _arguments().parse_args(command.group(1).split())
         variant = rows.get(name) or rows[name.rpartition(".")[0]]
         assert (given.variants, given.tier, given.market) == ([variant], "cpu", PAPER_MARKET), name
-        assert tasks(catalogue, given.variants, 1)
+        assert tasks(catalogue, given.variants, 1, given.tier)
     run = lines.drop_duplicates().assign(status="run", hits=5.0, n_events=13, lead=2.0, alarm_rate=0.1, n_seeds=3)
     full = run.iloc[:1].assign(variant="full")
     put(empty, f"table{number}", pd.concat([run, full]))

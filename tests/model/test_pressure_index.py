@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from anomaly_routing.model.config import make_config
+from anomaly_routing.model.config import PRESETS, make_config
 from anomaly_routing.model.pressure_index import (
     EXPANDING_FROM,
     LEVELS,
     alert_cuts,
     alert_levels,
     components,
+    other_reading,
     pressure_index,
     theta,
 )
@@ -243,3 +244,20 @@ def test_another_source_of_cuts_is_refused():
     index, counted = wandering_index()
     with pytest.raises(ValueError, match="no cut source 'test'; there are: val, train, expanding"):
         alert_cuts(index, counted, "test")
+
+
+@pytest.mark.parametrize("key", ["mpi_c3", "mpi_c4"])
+def test_another_reading_of_a_part_is_the_index_made_with_it(key):
+    """From the intended index and its parts alone, on sessions with many, one and no stock above the cut."""
+    rng = np.random.default_rng(0)
+    score = rng.random((40, 30)) * rng.choice([0.5, 1.0], (40, 1))
+    active = rng.random(score.shape) < 0.9
+    routing = rng.dirichlet(0.1 * np.ones(4), score.shape)
+    rest = active, routing, rng.random(40), 0.93
+    own, literal = (
+        components(score, *rest, make_config("intended", **change)) for change in ({}, {key: PRESETS["literal"][key]})
+    )
+    assert (own[:, 3] == 0).any() and (own[:, 3] > 0).any()
+    got = other_reading(pressure_index(own), own[:, 2], own[:, 3], key)
+    np.testing.assert_allclose(got, pressure_index(literal), atol=1e-12)
+    assert not np.allclose(got, pressure_index(own))

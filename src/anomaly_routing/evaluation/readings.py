@@ -5,14 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.evaluation.detection import detect, detection_windows, hit_range
+from anomaly_routing.evaluation.detection import (
+    FRESH_GUARD,
+    WINDOWS,
+    detect,
+    detection_windows,
+    hit_range,
+    relative_window,
+)
 from anomaly_routing.evaluation.inputs import PlacedEvents, ScoredDays, place_events, scored_days
 from anomaly_routing.evaluation.statistics import ranking_scores
 from anomaly_routing.evaluation.thresholds import (
@@ -25,7 +32,10 @@ from anomaly_routing.evaluation.thresholds import (
 from anomaly_routing.panel import Splits
 
 CUTS = ("validation", "shared budget", "matched")  # P95 of each channel; both together 5%; 12 of the last 250 sessions
+OTHER_BUDGETS = {f"matched_{name}": budget for name, budget in BUDGETS.items() if name != "05"}  # 5, 25, 50 of the 250
 DATES = ("primary", "least lucky", "luckiest")  # of each event's alternatives
+FRESH = "fresh_5"  # five sessions, no alarm in the five before them
+EVENTS = ("all", "test")  # events of both splits, or those that no threshold has seen
 
 
 @dataclass(frozen=True)
@@ -55,12 +65,26 @@ def raise_alarms(
 
     Raises ValueError for another name, or `fixed` together with the matched budget.
     """
-    if cuts not in CUTS or (fixed and cuts == "matched"):
-        raise ValueError(f"cuts {cuts!r} with fixed {fixed}; use one of {', '.join(CUTS)}, the last without fixed")
     days = scored_days(scores, splits)
-    placed = place_events(events, days, splits)
-    if cuts == "matched":
-        found = matched_budget(TrailingWindows(days.score, days.scored, wanted=days.evaluated), BUDGETS["05"])
+    return alarms_of(days, place_events(events, days, splits), cuts, fixed)
+
+
+def alarms_of(
+    days: ScoredDays,
+    placed: PlacedEvents,
+    cuts: str = "validation",
+    fixed: Mapping[str, float] | None = None,
+    past: TrailingWindows | None = None,
+) -> Alarms:
+    """`raise_alarms` for scores and events that are checked already, by one of `CUTS` or `OTHER_BUDGETS`.
+
+    past : the trailing windows of the same days, where several budgets share them.
+    """
+    budget = BUDGETS["05"] if cuts == "matched" else OTHER_BUDGETS.get(cuts)
+    if (cuts not in CUTS and not budget) or (fixed and budget):
+        raise ValueError(f"cuts {cuts!r} with fixed {fixed}; use one of {', '.join(CUTS)}, the last without fixed")
+    if budget:
+        found = matched_budget(past or trailing(days), budget)
         return Alarms(days, placed, found.alarms.any(axis=1), found.judged)
     if cuts == "validation":
         used = quantile_cuts(days.score, days.val)
@@ -70,6 +94,11 @@ def raise_alarms(
         used[days.channels.index(channel)] = cut
     alarm = ((days.score > used) & days.evaluated[:, None]).any(axis=1)
     return Alarms(days, placed, alarm, days.evaluated)
+
+
+def trailing(days: ScoredDays) -> TrailingWindows:
+    """What the matched budget looks back on, of every validation and test session."""
+    return TrailingWindows(days.score, days.scored, wanted=days.evaluated)
 
 
 def count_hits(alarms: Alarms, window: str = "sessions_5", dates: str = "primary") -> dict[str, Any]:
@@ -98,6 +127,42 @@ def count_hits(alarms: Alarms, window: str = "sessions_5", dates: str = "primary
         "lead": float(np.median(leads)) if len(leads) else None,
         "per_event": {event: {"hit": bool(hit) if judged else None} for event, hit, judged in pairs},
     }
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The sessions in which an alarm counts for each date that an event may have: D dates, the primary ones first.
+
+    inside : bool [W, D, S], of `kinds`. guards : bool [D, S], where an alarm spoils a fresh one.
+    """
+
+    kinds: tuple[str, ...]
+    inside: np.ndarray
+    guards: np.ndarray
+
+
+def windows_of(days: ScoredDays, events: PlacedEvents) -> Windows:
+    """All `WINDOWS`, and the fresh alarms of SPEC 9.2."""
+    places, n = events.candidate_positions, len(days.sessions)
+    inside = [detection_windows(days.sessions, places, kind) for kind in (*WINDOWS, "sessions_5")]
+    return Windows((*WINDOWS, FRESH), np.stack(inside), relative_window(places, n, *FRESH_GUARD))
+
+
+def count_readings(alarms: Alarms, windows: Windows) -> Iterator[dict[str, Any]]:
+    """`hits` and `n_events` by window, dates and events: what `count_hits` says of each, all at once."""
+    events = alarms.events
+    n, groups = len(events.ids), events.candidate_groups
+    seen = windows.inside[:, :, alarms.alarm].any(axis=2)
+    known = windows.inside[:, :, alarms.judged].any(axis=2)
+    seen[windows.kinds.index(FRESH)] &= ~windows.guards[:, alarms.alarm].any(axis=1)
+    for kind, hit, judged in zip(windows.kinds, seen, known, strict=True):
+        for which in EVENTS:
+            counted = judged[:n] & ((events.split == "test") | (which == "all"))
+            fewest, most = hit_range(hit, judged & counted[groups], groups, n)
+            hits = {"primary": int((hit[:n] & counted).sum()), "least lucky": fewest, "luckiest": most}
+            for dates in DATES:
+                reading = {"window": kind, "dates": dates, "events": which}
+                yield reading | {"hits": hits[dates], "n_events": int(counted.sum())}
 
 
 def of_split(alarms: Alarms, split: str) -> Alarms:

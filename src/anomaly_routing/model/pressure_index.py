@@ -62,6 +62,21 @@ def pressure_index(parts: np.ndarray, experts: int = 4) -> np.ndarray:
     return parts @ (weights / weights.sum())
 
 
+def other_reading(mpi: np.ndarray, dispersion: np.ndarray, consensus: np.ndarray, key: str) -> np.ndarray:
+    """The MPI [S] with `mpi_c3` or `mpi_c4` as in `literal`, from one of `intended` and its c3 and c4; four experts.
+
+    The index is linear in its parts, so neither training nor single scores are needed: c3 is halved; c4 = 1 - 2d
+    becomes d. A c4 of 0 stays so: fewer than two stocks are above theta_s then, since with four experts d is below 1/2.
+
+    Raises ValueError for another key.
+    """
+    if key not in ("mpi_c3", "mpi_c4"):
+        raise ValueError(f"no part of the index is called {key!r}; use mpi_c3 or mpi_c4")
+    if key == "mpi_c3":
+        return mpi - WEIGHTS[2] * dispersion / 2
+    return mpi + WEIGHTS[3] * (np.where(consensus > 0, (1 - consensus) / 2, 0) - consensus)
+
+
 def alert_cuts(mpi: np.ndarray, sessions: np.ndarray, source: str = "val") -> np.ndarray:
     """Linear quantiles 75, 85, 95 and 99% of the MPI (SPEC 7.5; A11, A67).
 

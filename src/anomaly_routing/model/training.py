@@ -24,7 +24,7 @@ from anomaly_routing.model.allocator import memory_explained, trim
 from anomaly_routing.model.checkpoints import Fitted, TrainingState
 from anomaly_routing.model.config import ModelConfig, is_count, is_number
 from anomaly_routing.model.diagnostics import Clock, routing_diagnostics, small_parts
-from anomaly_routing.model.errors import TrainingError
+from anomaly_routing.model.errors import OutOfTimeError, TrainingError
 from anomaly_routing.model.masking import EPS, masked_mean
 from anomaly_routing.model.network import Network, Output
 from anomaly_routing.tensors import Tensors
@@ -257,14 +257,17 @@ def fit(
     state_file: Path | None = None,
     label: str = "",
     rules: tuple[str, ...] = STOP_RULES,
+    deadline: float = float("inf"),
 ) -> Fitted:
     """Train `net`, in place, until every stop rule has had no better epoch for `patience` epochs, or the cap.
 
     state_file : written after every epoch; when it is there, the training goes on from it. It must belong to the same
         market, network, configuration and seed. The caller deletes it.
     label : of the progress bar; without it there is none.
+    deadline : of time.time(); no epoch starts that would end later if it took as long as the one before.
 
-    Raises TrainingError: memory ran out, a loss is not a number, the state file belongs to another training.
+    Raises TrainingError: memory ran out, a loss is not a number, the state file belongs to another training; and its
+    subclass OutOfTimeError at the deadline, the state written.
     """
     torch.set_float32_matmul_precision(config.matmul)
     torch.backends.cudnn.allow_tf32 = config.matmul != "highest"
@@ -289,6 +292,8 @@ def fit(
         for epoch in range(len(done.history), config.epochs):
             if _exhausted(done, config, rules):
                 break
+            if time.time() + (done.history[-1]["seconds"] if done.history else 0.0) > deadline:
+                raise OutOfTimeError(f"out of time after {epoch} of at most {config.epochs} epochs")
             started = time.perf_counter()
             with memory_explained(tensors, config, device):
                 order = chunks(fitted_on, size, seed, epoch)
