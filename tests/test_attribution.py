@@ -16,7 +16,7 @@ from anomaly_routing.attribution_detectors import panel_of
 from anomaly_routing.attribution_variants import disturbed, graded_variant
 from anomaly_routing.baselines.registry import create
 from anomaly_routing.data.draw_plants import draw_plants
-from anomaly_routing.data.plants import MECHANISMS, PAPER, SETS, PlantError, alter, mechanisms
+from anomaly_routing.data.plants import MECHANISMS, PAPER, PlantError, alter, mechanisms
 from anomaly_routing.data.simulate_events import MECHANISMS as SIMULATED
 from anomaly_routing.features.panel import build_panel, compute_features
 from anomaly_routing.metric_claims import NOISE, labelled_series, metric_answers, metric_grades, noisy
@@ -44,8 +44,7 @@ def net(ground) -> Network:
     return Network(29, ground.tensors.categories, make_config("intended")).eval()
 
 
-@pytest.mark.parametrize("shapes", SETS)
-@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize(("mechanism", "shapes"), [(name, s) for name, m in MECHANISMS.items() for s in m.shape])
 def test_a_window_of_sessions_is_the_whole_recomputation(ground, mechanism, shapes):
     """Features, activity and stress of the short recomputation, against the whole panel made from altered prices."""
     tensors = ground.tensors
@@ -147,6 +146,24 @@ def test_a_grade_is_kept_and_found_again_for_the_same_plants_alone(garden, tmp_p
     fewer = garden.part(np.arange(len(garden.planted)) > 0)
     a.stored_grade(tmp_path, "plain", a.belongs_to(fewer), make)
     assert len(calls) == 3 and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "plain--of-another-time.npz").touch()
+    a.stored_grade(tmp_path, "plain", a.belongs_to(fewer), make)
+    assert len(calls) == 3 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_new_set_of_shapes_leaves_the_key_of_a_stored_grade(garden, ground, monkeypatch):
+    """Keys of `main` and `twin` hold the shapes of both, as they always did; of another set, its own alone."""
+    first = {name: {s: m.shape[s] for s in ("main", "twin")} for name, m in MECHANISMS.items()}
+    known = a.belongs_to(garden)
+    assert known["shapes"] == first
+    calm = calm_sessions(ground.tensors, NONE)
+    fresh = a.belongs_to(a.grow(ground, calm, {"medium": 1}, "fresh", 0))["shapes"]
+    assert fresh == {name: {"fresh": MECHANISMS[name].shape["fresh"]} for name in PAPER}
+    other = MECHANISMS["momentum"]
+    monkeypatch.setitem(MECHANISMS, "momentum", replace(other, shape=other.shape | {"fifth": {}}))
+    assert a.belongs_to(garden) == known
+    monkeypatch.setitem(MECHANISMS, "momentum", replace(other, shape=other.shape | {"twin": {"trend": 9.0}}))
+    assert a.belongs_to(garden) != known
 
 
 def test_a_variant_is_trained_once(garden, tmp_path):

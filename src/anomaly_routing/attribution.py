@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from anomaly_routing.data.draw_plants import draw_plants
-from anomaly_routing.data.plants import MECHANISMS, STRENGTHS, mechanisms
+from anomaly_routing.data.plants import FIRST_SETS, MECHANISMS, STRENGTHS, mechanisms
 from anomaly_routing.evaluation.injection import by_block, calibration, delays, detection, ranks, top1
 from anomaly_routing.features.catalogue import GROUPS
 from anomaly_routing.files import plain, replacing, write_arrays
@@ -206,13 +206,11 @@ def grade_network(net: Network, garden: Garden, known: Usual | None = None) -> G
 
 
 def stored_grade(folder: Path, name: str, belongs: dict[str, Any], make: Callable[[], Grade]) -> Grade:
-    """The grade that was kept under `name` for exactly this input, or a new one, kept."""
+    """The grade that was kept under `name` for exactly this input, or a new one, kept; others of that name go."""
     content = json.dumps(plain(belongs | {"numerics": ATTRIBUTION_NUMERICS}), sort_keys=True)
     path = folder / f"{name}--{hashlib.sha256(content.encode()).hexdigest()[:12]}.npz"
     if not path.exists():
         grade = make()
-        for old in folder.glob(f"{name}--*.npz"):
-            old.unlink()
         with replacing(path) as partial:
             arrays = {
                 "rank": np.rint(np.concatenate([np.empty(0), *grade.rank]) * 60_000).astype(np.uint16),
@@ -220,6 +218,8 @@ def stored_grade(folder: Path, name: str, belongs: dict[str, Any], make: Callabl
                 "n_calm": np.array(grade.n_calm),
             } | {f"rule_{rule}": values.astype(np.float32) for rule, values in grade.by_rule.items()}
             write_arrays(partial, arrays | ({"reason": np.array(grade.reason)} if grade.reason else {}))
+    for old in set(folder.glob(f"{name}--*.npz")) - {path}:  # of other plants, or of other weights
+        old.unlink()
     with np.load(path) as z:
         rank = np.split(z["rank"] / 60_000, np.cumsum(z["length"])[:-1]) if len(z["length"]) else []
         values = {key.removeprefix("rule_"): z[key].astype(float) for key in z.files if key.startswith("rule_")}
@@ -227,13 +227,19 @@ def stored_grade(folder: Path, name: str, belongs: dict[str, Any], make: Callabl
 
 
 def belongs_to(garden: Garden) -> dict[str, Any]:
-    """What a stored grade depends on, beside the method: the market, its data, every plant and every shape."""
-    tensors = garden.ground.tensors
+    """What a stored grade depends on, beside the method: the market, its data, every plant, and the shapes of its sets.
+
+    `main` and `twin` are one: with either, the shapes of both.
+    """
+    tensors, sets = garden.ground.tensors, {p.plant.shapes for p in garden.planted}
+    sets |= set(FIRST_SETS) if sets & set(FIRST_SETS) else set()
     return {
         "market": tensors.market,
         "data": tensors.data_hash,
         "plants": [p.plant.__dict__ for p in garden.planted],
-        "shapes": {name: m.shape for name, m in MECHANISMS.items()},
+        "shapes": {
+            name: own for name, m in MECHANISMS.items() if (own := {s: m.shape[s] for s in m.shape if s in sets})
+        },
     }
 
 
