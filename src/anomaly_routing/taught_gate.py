@@ -53,6 +53,10 @@ class Lessons:
         keep = np.isin(self.seed, seeds)
         return Lessons(self.x[keep], self.label[keep], self.seed[keep])
 
+    def and_also(self, other: Lessons) -> Lessons:
+        """These lessons and others."""
+        return Lessons(*(np.concatenate([getattr(self, k), getattr(other, k)]) for k in ("x", "label", "seed")))
+
 
 def varied_lessons(seeds: list[int], n_stocks: int = 32, n_sessions: int = 1400, copies: int = 3) -> Lessons:
     """Stock-days of anomalies of random shape (`data.lesson_plants`) in simulated markets without events.
