@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from anomaly_routing.data.draw_plants import draw_plants
-from anomaly_routing.data.plants import FIRST_SETS, MECHANISMS, STRENGTHS, mechanisms
+from anomaly_routing.data.plants import FIRST_SETS, MECHANISMS, STRENGTHS, Plant, TooStrongError, mechanisms
 from anomaly_routing.evaluation.injection import by_block, calibration, delays, detection, ranks, top1
 from anomaly_routing.features.catalogue import GROUPS
 from anomaly_routing.files import plain, replacing, write_arrays
@@ -31,6 +31,7 @@ from anomaly_routing.tensors import Tensors
 
 ATTRIBUTION_NUMERICS = 1  # raised by hand when the arithmetic of plants or grades changes
 REACH = FEATURE_WINDOW - 1
+SPARE = 20  # plants drawn beyond those wanted, for any that are too strong for their stocks
 TRAINING_STEP = 5  # every fifth training session gives the experts' usual errors
 RULES = {  # of the network
     "w": "routing weight w",
@@ -102,20 +103,32 @@ def grow(
 ) -> Garden:
     """Draw and plant `counts[strength]` anomalies of each mechanism, each in a copy of the market of its own.
 
-    names : default `mechanisms()`; the chapter's types are planted when they are named.
+    names : default `mechanisms()`; the chapter's types are planted when they are named. A plant too strong for its
+    stocks is passed over for the next one drawn.
     """
-    eligible = ground.bars.traded & ground.tensors.active
-    plants = [
-        plant
-        for name in (mechanisms() if names is None else names)
-        for strength, count in counts.items()
-        for plant in draw_plants(
-            count, mechanism=name, strength=strength, shapes=shapes, calm=calm, eligible=eligible,
+    eligible, planted = ground.bars.traded & ground.tensors.active, []
+    parts = [(name, *part) for name in (mechanisms() if names is None else names) for part in counts.items()]
+    for name, strength, count in tqdm(parts, desc=f"{ground.tensors.market} plants, {shapes}", unit="group"):
+        drawn = draw_plants(
+            count + SPARE, mechanism=name, strength=strength, shapes=shapes, calm=calm, eligible=eligible,
             prior=ground.tensors.prior, seed=seed,
-        )
-    ]  # fmt: skip
-    bar = tqdm(plants, desc=f"{ground.tensors.market} plants, {shapes}", unit="plant")
-    return Garden(ground, calm, [plant_and_recompute(ground, plant) for plant in bar])
+        )  # fmt: skip
+        planted += _possible(ground, drawn, count)
+    return Garden(ground, calm, planted)
+
+
+def _possible(ground: Ground, drawn: list[Plant], count: int) -> list[Planted]:
+    """The first `count` plants that are not too strong for their stocks; TooStrongError when there are fewer."""
+    planted, refused = [], None
+    for plant in drawn:
+        if len(planted) < count:
+            try:
+                planted.append(plant_and_recompute(ground, plant))
+            except TooStrongError as error:
+                refused = error
+    if len(planted) < count:
+        raise refused
+    return planted
 
 
 # --- what looks at x alone, stock-day by stock-day --------------------------------------------------------------------
@@ -205,10 +218,14 @@ def grade_network(net: Network, garden: Garden, known: Usual | None = None) -> G
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
+def key_of(belongs: dict[str, Any]) -> str:
+    """Twelve letters that stand for exactly this content."""
+    return hashlib.sha256(json.dumps(plain(belongs), sort_keys=True).encode()).hexdigest()[:12]
+
+
 def stored_grade(folder: Path, name: str, belongs: dict[str, Any], make: Callable[[], Grade]) -> Grade:
     """The grade that was kept under `name` for exactly this input, or a new one, kept; others of that name go."""
-    content = json.dumps(plain(belongs | {"numerics": ATTRIBUTION_NUMERICS}), sort_keys=True)
-    path = folder / f"{name}--{hashlib.sha256(content.encode()).hexdigest()[:12]}.npz"
+    path = folder / f"{name}--{key_of(belongs | {'numerics': ATTRIBUTION_NUMERICS})}.npz"
     if not path.exists():
         grade = make()
         with replacing(path) as partial:

@@ -13,7 +13,7 @@ import numpy as np
 
 from anomaly_routing.data.bars import Bars
 from anomaly_routing.data.draw_plants import run_length, waves
-from anomaly_routing.data.plants import MEMORY, PAPER, Change, PlantError, Scene, write_change
+from anomaly_routing.data.plants import MEMORY, PAPER, Change, Scene, TooStrongError, write_change
 
 SESSIONS = (1, 5)
 BEGIN, REST = 290, 22  # the first session that may be altered: turnover looks back 250; sessions between two lessons
@@ -104,7 +104,7 @@ def write_lessons(bars: Bars, active: np.ndarray, prior: np.ndarray, seed: int) 
         scene = Scene(simple[MEMORY:], sd, delay, sessions, 1.0, rng)
         try:
             write_change(new, SHAPES[name](scene, rng), scene.simple, first, stocks, f"lesson of {name}")
-        except PlantError:  # too strong for these stocks: the next one
+        except TooStrongError:  # for these stocks: the next one
             continue
         truth[end - sessions + 1 : end + 1, stocks] = np.where(
             np.arange(sessions)[:, None] >= delay, PAPER.index(name), -1

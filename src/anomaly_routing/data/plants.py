@@ -36,6 +36,10 @@ class PlantError(ValueError):
     """A plant that cannot be: which one, what is wrong, what to do."""
 
 
+class TooStrongError(PlantError):
+    """A plant that would take a price or a low to zero or below."""
+
+
 @dataclass
 class Change:
     """What a plant does to D sessions of n stocks, float64 [D, n] each.
@@ -333,7 +337,7 @@ def write_change(bars: Bars, change: Change, simple: np.ndarray, first: int, sto
     """
     span, after = slice(first, first + len(simple)), slice(first + len(simple), None)
     if (change.simple <= -1).any():
-        raise PlantError(f"{name} takes a price to zero or below: plant it weaker, or in calmer stocks")
+        raise TooStrongError(f"{name} takes a price to zero or below: plant it weaker, or in calmer stocks")
     level = np.cumprod((1 + change.simple) / (1 + simple), axis=0)
     before = np.vstack([np.ones(len(stocks)), level[:-1]])
     opening = before * (level / before) ** change.gap
@@ -346,7 +350,7 @@ def write_change(bars: Bars, change: Change, simple: np.ndarray, first: int, sto
     if change.flat:
         bar |= dict.fromkeys(("open", "high", "low"), bar["close"])
     if (bar["low"] <= 0).any():
-        raise PlantError(f"{name} takes a low to zero or below: plant it weaker, or in calmer stocks")
+        raise TooStrongError(f"{name} takes a low to zero or below: plant it weaker, or in calmer stocks")
     for column, values in bar.items():
         bars.columns[column][span, stocks] = values
     bars.columns["adj_close"][span, stocks] *= level
