@@ -116,7 +116,7 @@ def draw_strength(
 def draw_calibration(tables: dict[str, tuple[pd.DataFrame, float]]) -> plt.Figure:
     """Reliability of the largest weight; tables : method -> `evaluation.injection.calibration`."""
     fig, ax = plt.subplots(figsize=(5.2, 4.0))
-    for (method, (table, error)), colour in zip(tables.items(), (GREEN, BLUE), strict=False):
+    for (method, (table, error)), colour in zip(tables.items(), (GREEN, ORANGE, PURPLE, BLUE), strict=False):
         ax.plot(table.weight, table.accuracy, "o-", color=colour, label=f"{method}: error {error:.2f}")
         for row in table.itertuples():
             at = {"xytext": (4, -10), "textcoords": "offset points", "fontsize": 7, "color": colour}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ import numpy as np
 import pandas as pd
 
 from anomaly_routing.attribution import Garden, Grade, part_of, summary
+from anomaly_routing.attribution_checks import Method
 from anomaly_routing.data.bars import Bars
 from anomaly_routing.data.draw_plants import plant_table
 from anomaly_routing.data.plants import MECHANISMS, PAPER, STRENGTHS, mechanisms
 from anomaly_routing.data.simulate_events import MECHANISMS as SIMULATED
 from anomaly_routing.evaluation.injection import paired
+from anomaly_routing.evaluation.protocols import evaluate_daily
 from anomaly_routing.files import replacing, write_csv
+from anomaly_routing.panel import Splits
+from anomaly_routing.planting import Bench
 
 LARGEST_TABLE = 150_000  # bytes of a committed table of plants, beyond which it is compressed
 TAUGHT_ON = {  # of `data.lesson_plants`
@@ -118,6 +123,19 @@ def detection_board(*parts: tuple[Garden, dict[str, Grade]]) -> pd.DataFrame:
         figures |= {"at once": r["at_once"], "plants": len(garden.planted)}
         rows.append({"method": method, **figures, "stocks alarmed": r["stocks_alarmed"], **by})
     return pd.DataFrame(rows).sort_values("AUROC", ascending=False, kind="stable")
+
+
+def event_table(ways: Mapping[str, Method], bench: Bench, splits: Splits) -> pd.DataFrame:
+    """The mean of a method's scores as a daily alarm, judged on the dated events as every detector of the scorecard."""
+    rows, stored, judged = [], bench.stored, bench.dated[bench.dated.split.isin(["val", "test"])]
+    for name, method in ways.items():
+        x = np.where(stored.active, method.score(stored.x), np.nan)[stored.scored]
+        daily = pd.Series(np.nanmean(x, axis=1), index=stored.sessions[stored.scored])
+        for protocol, r in evaluate_daily(daily, judged, splits=splits).items():
+            row = {"method": name, "protocol": protocol, "hits": r["hits"], "of": r["n_events"]}
+            row |= {"hits, test": r["hits_test"], "p, test": r["chance_p_test"], "alarm days": r["alarm_rate_test"]}
+            rows.append(row | {"AUC": r["auc"], "AP": r["ap"]})
+    return pd.DataFrame(rows)
 
 
 def result_line(method: str, reading: str, figures: dict[str, Any]) -> dict[str, Any]:

@@ -113,6 +113,10 @@ def chosen(table: pd.DataFrame) -> str:
     return (able if len(able) else gates).set_index("candidate")["mean top1"].idxmax()
 
 
+def chosen_recipe(table: pd.DataFrame, tried: list[Recipe]) -> Recipe:
+    return next(recipe for recipe in tried if recipe.title == chosen(table))
+
+
 def choice_sentence(table: pd.DataFrame) -> str:
     """What was chosen, what the rule asked, and how the best of the others do on the same plants."""
     won = table[table.chosen == "yes"].iloc[0]
