@@ -15,8 +15,9 @@ from anomaly_routing.attribution_claims import consensus_answer, day_variance, e
 from anomaly_routing.attribution_detectors import panel_of
 from anomaly_routing.attribution_variants import disturbed, graded_variant
 from anomaly_routing.baselines.registry import create
+from anomaly_routing.data.changes import PlantError, TooStrongError
 from anomaly_routing.data.draw_plants import draw_plants
-from anomaly_routing.data.plants import MECHANISMS, PAPER, PlantError, TooStrongError, alter, mechanisms
+from anomaly_routing.data.plants import MECHANISMS, PAPER, alter, mechanisms
 from anomaly_routing.data.simulate_events import MECHANISMS as SIMULATED
 from anomaly_routing.features.panel import build_panel, compute_features
 from anomaly_routing.metric_claims import NOISE, labelled_series, metric_answers, metric_grades, noisy

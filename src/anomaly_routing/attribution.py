@@ -19,8 +19,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from anomaly_routing.data.changes import TooStrongError
 from anomaly_routing.data.draw_plants import draw_plants
-from anomaly_routing.data.plants import FIRST_SETS, MECHANISMS, STRENGTHS, Plant, TooStrongError, mechanisms
+from anomaly_routing.data.plants import FIRST_SETS, MECHANISMS, STRENGTHS, Plant, mechanisms
 from anomaly_routing.evaluation.injection import by_block, calibration, delays, detection, ranks, top1
 from anomaly_routing.features.catalogue import GROUPS
 from anomaly_routing.files import plain, replacing, write_arrays

@@ -178,7 +178,13 @@ def _draw_session(
     dots = ax.scatter(*place.T, c=weight, s=14 + 30 * reached + 30 * score, cmap=colours, vmin=0, vmax=1, **rim)
     mine = np.flatnonzero(reached)
     for k, stock in enumerate(mine[np.argsort(angle[mine])]):  # one further in than the next
-        where = {"ha": "center", "va": "center", "fontsize": 7.5, "color": INK}
+        where = {
+            "ha": "center",
+            "va": "center",
+            "fontsize": 7.5,
+            "color": INK,
+            "bbox": {"fc": "white", "lw": 0, "pad": 0.6},
+        }
         ax.text(*((0.82, 0.64, 0.46)[k % 3] * place[stock]), ground.tensors.tickers[stock], **where)
     for name in np.unique(sector):
         middle = angle[sector == name].mean()

@@ -164,7 +164,7 @@ def printed_clause(found: Mapping[str, Figures], collapsed: Mapping[str, str]) -
         for preset in PRINTED
         if preset in found
     ]
-    return "; ".join(told)
+    return " and ".join(told)
 
 
 def trusted(found: Figures, collapsed: str = "") -> bool:

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from anomaly_routing.data.bars import Bars
-from anomaly_routing.data.plants import Plant, PlantError, alter, check
+from anomaly_routing.data.changes import PlantError
+from anomaly_routing.data.plants import Plant, alter, check
 from anomaly_routing.data.prior_graph import prior_graph
 from anomaly_routing.data.simulate import default_splits, simulate_market
 from anomaly_routing.data.sources import MarketData, data_hash, from_frames, load_market

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from anomaly_routing.data.bars import Bars
-from anomaly_routing.data.plants import MECHANISMS, MEMORY, SETS, STRENGTHS, Plant, PlantError
+from anomaly_routing.data.changes import MEMORY, PlantError
+from anomaly_routing.data.plants import MECHANISMS, SETS, STRENGTHS, Plant
 
 
 def draw_plants(

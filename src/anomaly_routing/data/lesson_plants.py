@@ -12,8 +12,9 @@ from collections.abc import Callable
 import numpy as np
 
 from anomaly_routing.data.bars import Bars
+from anomaly_routing.data.changes import MEMORY, Change, Scene, TooStrongError, write_change
 from anomaly_routing.data.draw_plants import run_length, waves
-from anomaly_routing.data.plants import MEMORY, PAPER, Change, Scene, TooStrongError, write_change
+from anomaly_routing.data.plants import PAPER
 
 SESSIONS = (1, 5)
 BEGIN, REST = 290, 22  # the first session that may be altered: turnover looks back 250; sessions between two lessons
