@@ -1,9 +1,11 @@
-"""A gate that has been taught: mechanism and alarm from one linear softmax, fitted on the events of simulated markets.
+"""A separate gate that has been taught: mechanism and alarm from one classifier, fitted in simulated markets.
 
 The paper's gate is never told what a mechanism looks like, so its weights need not mean anything (AUDIT A57). This one
-is told, by the only teacher that knows: the dated events of freshly simulated markets (`data.simulate_events`), beside
-their calm training days. Its inputs are the stock's own scaled features and their absolute values, so what was learnt
-there applies to any market with the same 29 features. It never sees a planted anomaly of `data.plants`, nor a real one.
+takes its place and repairs nothing in the model: routing, experts and graph are not used. It is told by teachers that
+know: the dated events of freshly simulated markets (`data.simulate_events`), or anomalies of random shape written into
+their prices (`data.lesson_plants`), beside calm training days. Its inputs are the stock's own scaled features, so what
+was learnt applies to any market with the same 29 features. It never sees a plant of `data.plants`, nor a real market.
+Which lessons, classifier and reading are used is chosen in `gate_choice`.
 """
 
 from __future__ import annotations
