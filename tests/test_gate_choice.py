@@ -143,3 +143,13 @@ def test_candidates_are_graded_on_the_trial_set_alone(monkeypatch):
     assert choice.chosen_recipe(table, tried) == tried[1]
     assert "varied lessons, linear, shrinkage 1, weights given" in choice.choice_sentence(table)
     assert len(choice.recipes([1.0, 2.0])) == 3 * 3 * len(READINGS)
+
+
+@pytest.mark.parametrize("shrinkage", [10.0, None])
+def test_a_mechanism_without_lessons_gets_no_probability(shrinkage):
+    own = blobs()
+    known = own.label != 2
+    gate = TaughtGate.fit(Lessons(own.x[known], own.label[known], own.seed[known]), shrinkage)
+    p = gate.probabilities(own.x)
+    assert p.shape == (len(own.x), 5) and (p[:, 2] == 0).all() and np.allclose(p.sum(1), 1)
+    assert (p.argmax(1) == own.label)[known].mean() > 0.9

@@ -104,11 +104,12 @@ def grow(
 ) -> Garden:
     """Draw and plant `counts[strength]` anomalies of each mechanism, each in a copy of the market of its own.
 
-    names : default `mechanisms()`; the chapter's types are planted when they are named. A plant too strong for its
-    stocks is passed over for the next one drawn.
+    names : default those of `mechanisms()` that have a shape in this set; the chapter's types are planted when they are
+    named. A plant too strong for its stocks is passed over for the next one drawn.
     """
+    names = [name for name in mechanisms() if shapes in MECHANISMS[name].shape] if names is None else names
     eligible, planted = ground.bars.traded & ground.tensors.active, []
-    parts = [(name, *part) for name in (mechanisms() if names is None else names) for part in counts.items()]
+    parts = [(name, *part) for name in names for part in counts.items()]
     for name, strength, count in tqdm(parts, desc=f"{ground.tensors.market} plants, {shapes}", unit="group"):
         drawn = draw_plants(
             count + SPARE, mechanism=name, strength=strength, shapes=shapes, calm=calm, eligible=eligible,

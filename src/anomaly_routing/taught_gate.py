@@ -136,7 +136,7 @@ class TaughtGate:
         else:
             logit = LogisticRegression(C=1 / shrinkage, class_weight="balanced", max_iter=500)
             fitted = make_pipeline(FunctionTransformer(_both), StandardScaler(), logit).fit(taught.x, taught.label)
-        return cls(fitted, fitted.predict_proba(taught.x[taught.label == CALM]).mean(0))
+        return cls(fitted, _by_class(fitted, taught.x[taught.label == CALM]).mean(0))
 
     def read(self, reading: str) -> TaughtGate:
         """The same gate, its weights read in another way."""
@@ -146,8 +146,7 @@ class TaughtGate:
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         """[..., 5]: the mechanisms in the paper's order, then calm."""
-        flat = self.classifier.predict_proba(x.reshape(-1, x.shape[-1]))
-        return flat.reshape(*x.shape[:-1], CALM + 1)
+        return _by_class(self.classifier, x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], CALM + 1)
 
     def weights(self, x: np.ndarray) -> np.ndarray:
         """Routing weights [..., 4], sum 1, by the gate's reading."""
@@ -166,6 +165,13 @@ class TaughtGate:
 def grade_gate(garden: Garden, gate: TaughtGate) -> Grade:
     """Grade a taught gate on plants: its score, and its weights under `w`."""
     return grade_pointwise(garden, gate.score, {"w": gate.weights})
+
+
+def _by_class(classifier: Pipeline, x: np.ndarray) -> np.ndarray:
+    """Probabilities [n, 5]; 0 for a mechanism of which there was no lesson."""
+    found = np.zeros((len(x), CALM + 1))
+    found[:, classifier.classes_] = classifier.predict_proba(x)
+    return found
 
 
 def _both(x: np.ndarray) -> np.ndarray:

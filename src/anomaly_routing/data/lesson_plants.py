@@ -14,7 +14,6 @@ import numpy as np
 from anomaly_routing.data.bars import Bars
 from anomaly_routing.data.changes import MEMORY, Change, Scene, TooStrongError, write_change
 from anomaly_routing.data.draw_plants import run_length, waves
-from anomaly_routing.data.plants import PAPER
 
 SESSIONS = (1, 5)
 BEGIN, REST = 290, 22  # the first session that may be altered: turnover looks back 250; sessions between two lessons
@@ -80,14 +79,15 @@ def _decay(days: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def write_lessons(bars: Bars, active: np.ndarray, prior: np.ndarray, seed: int) -> tuple[Bars, np.ndarray]:
-    """The bars with a lesson every month or so, and the truth, int [S, N]: position in `PAPER`, -1 for no lesson.
+    """The bars with a lesson every month or so, and the truth, int [S, N]: position in `SHAPES`, -1 for no lesson.
 
     active : bool [S, N], stocks that can be scored. prior : [N, N], the graph along which contagion spreads.
     """
-    rng, new, truth = np.random.default_rng(seed), bars.copy(), np.full(active.shape, -1)
+    rng, names = np.random.default_rng(seed), list(SHAPES)
+    new, truth = bars.copy(), np.full(active.shape, -1)
     steady, first = run_length(bars.traded & active), BEGIN
     while True:
-        name = str(rng.choice(PAPER))
+        name = str(rng.choice(names))
         sessions = int(rng.integers(SESSIONS[0], SESSIONS[1] + 1))
         lead = int(rng.integers(*LEAD_IN[name])) if name in LEAD_IN else 0
         end = first + lead + sessions - 1
@@ -108,6 +108,6 @@ def write_lessons(bars: Bars, active: np.ndarray, prior: np.ndarray, seed: int) 
         except TooStrongError:  # for these stocks: the next one
             continue
         truth[end - sessions + 1 : end + 1, stocks] = np.where(
-            np.arange(sessions)[:, None] >= delay, PAPER.index(name), -1
+            np.arange(sessions)[:, None] >= delay, names.index(name), -1
         )
         first = end + 1 + REST

@@ -2,10 +2,12 @@
 
 Nothing is written into features: a plant alters daily bars, and everything downstream is computed again. To add a
 mechanism, write its function and append one entry to `MECHANISMS` (at the end: the place in the table is part of the
-seed). It is then drawn, planted, seen or not seen, and pictured. What attributes has a column for each of the paper's
-four mechanisms and none for it, so it has a row in the confusion matrices (what it is taken for) and no part in the
-accuracy; the taught gate gets a column when the mechanism is appended to the simulator's table too.
-How the shapes differ from the events of the simulated market (`simulate_events`), on which the taught gate is taught:
+seed), with its arguments for each set in which it is to be planted. It is then drawn, planted, seen or not seen, and
+pictured. What attributes has a column for each of the paper's four mechanisms and none for it, so it has a row in the
+confusion matrices (what it is taken for) and no part in the accuracy; the taught gate gets a column when the mechanism
+is appended to the simulator's table too, and learns it when it has lessons (`lesson_plants.SHAPES`).
+
+How the shapes differ from the events of the simulated market (`simulate_events`), on which the first taught gates were taught:
 a freeze stretches the bars around unchanged closes where the simulator widens quotes; contagion mixes returns with one
 falling factor and reaches the stocks in waves where the simulator pushes them along a decaying profile. Two shapes of
 the set `main` are close to the simulator's: a price shock is one jump of six standard deviations in both, and a trend
