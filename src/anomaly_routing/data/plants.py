@@ -7,7 +7,7 @@ pictured. What attributes has a column for each of the paper's four mechanisms a
 confusion matrices (what it is taken for) and no part in the accuracy; the taught gate gets a column when the mechanism
 is appended to the simulator's table too, and learns it when it has lessons (`lesson_plants.SHAPES`).
 
-How the shapes differ from the events of the simulated market (`simulate_events`), on which the first taught gates were taught:
+How the shapes differ from the events of the simulated market (`simulate_events`), the lessons of the first taught gate:
 a freeze stretches the bars around unchanged closes where the simulator widens quotes; contagion mixes returns with one
 falling factor and reaches the stocks in waves where the simulator pushes them along a decaying profile. Two shapes of
 the set `main` are close to the simulator's: a price shock is one jump of six standard deviations in both, and a trend
