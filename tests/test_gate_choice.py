@@ -67,6 +67,21 @@ def test_no_two_shocks_have_the_same_shape(ground):
     assert len(first) > 2 and len(set(np.round(sizes, 6))) == len(first)
 
 
+def test_the_far_set_lies_outside_the_lessons(ground):
+    """Over many lessons: no volume as high, no freeze with as much trading, no build-up as long."""
+    far = {name: MECHANISMS[name].shape["far"] for name in PAPER}
+    factor = {name: [] for name in PAPER}
+    for seed in range(5, 10):
+        new, truth = written(ground, seed)
+        ratio = new.columns["volume"] / ground.bars.columns["volume"]
+        for k, name in enumerate(PAPER):
+            factor[name].append(ratio[truth == k])
+    ranges = {name: (np.concatenate(v).min(), np.concatenate(v).max()) for name, v in factor.items()}
+    assert ranges["price_shock"][1] < far["price_shock"]["volume"]
+    assert ranges["liquidity"][1] < far["liquidity"]["volume"] and ranges["contagion"][0] > far["contagion"]["volume"]
+    assert LEAD_IN["momentum"][1] < MECHANISMS["momentum"].lead_in["far"]
+
+
 def test_varied_lessons_hold_every_class_of_every_market():
     taught = varied_lessons([11, 12], 16, SESSIONS, copies=1)
     assert np.isfinite(taught.x).all() and len(taught.x) == len(taught.label) == len(taught.seed)

@@ -1,7 +1,8 @@
 """Anomalies of random shape, for teaching alone: each lesson draws sizes, days and mixtures of its own.
 
 Kept apart from `data.plants`: nothing here reads the shapes of a planted set, and no set reads these. The ranges are
-wide on purpose. That a gate taught on the simulator's events alone takes the twin set's price shocks for contagion was
+wide on purpose, and were written after the planted sets `twin` and `fresh`, whose sizes they hold; `far` lies outside.
+That a gate taught on the simulator's events alone takes the twin set's price shocks for contagion was
 known when they were written.
 """
 

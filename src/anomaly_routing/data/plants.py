@@ -13,7 +13,9 @@ falling factor and reaches the stocks in waves where the simulator pushes them a
 the set `main` are close to the simulator's: a price shock is one jump of six standard deviations in both, and a trend
 is constant and then turns in both. `twin` has neither (two steps overnight, a trend that accelerates), so it is the
 sterner test. `trial` serves the choice of a taught gate, on simulated markets alone; `fresh` was written down before
-that choice and confirms it. What a gate is taught on is drawn elsewhere, in `lesson_plants`.
+that choice and confirms it. What a gate is taught on is drawn elsewhere, in `lesson_plants`: its ranges were written
+after `twin` and `fresh` and hold the sizes of both, so these sets say what a gate does within them. `far` was written
+after the choice, each of its shapes outside these ranges in some size, and says what it does beyond.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from anomaly_routing.data.bars import Bars
 from anomaly_routing.data.changes import MEMORY, Change, PlantError, Scene, write_change
 
 STRENGTHS = {"weak": 0.5, "medium": 1.0, "strong": 1.5}  # every size is multiplied by it; SPEC 9.5 is `medium`
-SETS = ("main", "twin", "trial", "fresh")  # of shapes; the place is part of the seed
+SETS = ("main", "twin", "trial", "fresh", "far")  # of shapes; the place is part of the seed
 FIRST_SETS = SETS[:2]  # the key of a stored grade of their plants holds the shapes of both
 KINDS = ("mechanism", "chapter")
 
@@ -117,6 +119,7 @@ MECHANISMS: dict[str, Mechanism] = {
             "twin": {"sigmas": 5.0, "days": (0.6, 0.4), "volume": 3.0, "gap": 1.0},
             "trial": {"sigmas": 4.5, "days": (0.5, 0.3, 0.2), "volume": 1.6, "gap": 0.5},
             "fresh": {"sigmas": 7.0, "days": (1.0, -0.35), "volume": 2.5, "gap": 0.75},
+            "far": {"sigmas": 6.0, "days": (1.0, -0.8), "volume": 8.0, "gap": 0.0},
         },
     ),
     "liquidity": Mechanism(
@@ -127,6 +130,7 @@ MECHANISMS: dict[str, Mechanism] = {
             "twin": {"widen": 3.0, "volume": 0.3, "ramp": True},
             "trial": {"widen": 1.5, "volume": 0.15, "ramp": True},
             "fresh": {"widen": 1.2, "volume": 0.25, "ramp": False, "bounce": 0.5},
+            "far": {"widen": 5.5, "volume": 0.95, "ramp": False},
         },
     ),
     "contagion": Mechanism(
@@ -137,6 +141,7 @@ MECHANISMS: dict[str, Mechanism] = {
             "twin": {"mix": 0.6, "factor": -2.0, "noise": 1.5},
             "trial": {"mix": 0.9, "factor": -1.5, "noise": 1.0},
             "fresh": {"mix": 0.7, "factor": -2.5, "noise": 0.3, "volume": 1.6},
+            "far": {"mix": 0.3, "factor": -4.5, "noise": 2.0, "volume": 0.7},
         },
         stocks=(10, 10),
         sessions=(3, 5),
@@ -150,8 +155,9 @@ MECHANISMS: dict[str, Mechanism] = {
             "twin": {"trend": 1.5, "turn": 2.5, "accelerate": True},
             "trial": {"trend": 1.2, "turn": 2.0, "accelerate": False},
             "fresh": {"trend": 1.0, "turn": 3.0, "accelerate": False, "fade": 0.6},
+            "far": {"trend": 0.5, "turn": 4.0, "accelerate": True},
         },
-        lead_in={"main": 20, "twin": 12, "trial": 15, "fresh": 26},
+        lead_in={"main": 20, "twin": 12, "trial": 15, "fresh": 26, "far": 40},
     ),
     "point": Mechanism(
         point, "point", {"main": {"sigmas": 5.0}, "twin": {"sigmas": 4.0}}, sessions=(2, 2), kind="chapter", needs=2
