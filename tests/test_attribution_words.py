@@ -53,10 +53,15 @@ def test_the_verdict_leads_with_the_sternest_set_and_the_plain_rule():
     text = w.verdict(SETS, {}, TABLE)
     assert text.startswith("No: of 100 anomalies planted in the sternest set, `twin`, the largest mean absolute")
     assert text.index("names 40%") < text.index("the routing weights") < text.index("names 85%")
-    assert "(80% to 90%; 95% in `fresh`, 90% in `main`)" in text and "mends nothing in the model" in text
+    within = "(80% to 90%, shapes within its lessons; 95% in `fresh`, 90% in `main`, within them)"
+    assert within in text and "mends nothing in the model" in text
     assert "shock worst with 10% (with nothing planted the same stock-days are named so in 6%)" in text
     assert f"both sees and names {(0.05 * 30 + 0.7 * 10) / 40:.0%} at five" in text and text.count(". ") == 0
     other = w.verdict(SETS | {"fresh": found(figures(0.5), figures(0.1), figures(0.2))}, {}, TABLE)
+    far = w.verdict(SETS | {"far": found(figures(0.5), figures(0.4), figures(0.2))}, {}, TABLE.assign(set="far"))
+    assert "(45% to 55%, shapes beyond its lessons; 85% in `twin`, 95% in `fresh`, 90% in `main`, within them)" in far
+    kind = w.verdict(SETS | {"far": found(figures(0.99), figures(0.4), figures(0.2))}, {}, TABLE)
+    assert "90% in `main`, within them; 99% in `far`, beyond them)" in kind
     assert "`fresh`, the routing weights as the prose describes it (`intended`) 20%" in other and "shock worst" in other
 
 

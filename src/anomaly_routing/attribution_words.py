@@ -22,6 +22,7 @@ MOVES = 0.5  # share of plants with the same largest weight, from which on the w
 DETECTION = {"auroc": "AUROC", "ap": "average precision", "recall_at_5": "recall"}
 WEIGHTS = ("w1", "w2", "w3", "w4")  # daily series of a stored run: mean routing weights of the active stocks
 Figures = Mapping[str, Any]
+BEYOND = ("far",)  # sets whose shapes lie outside the ranges of the lessons
 Sets = Mapping[str, Mapping[str, Figures]]  # set of shapes -> taught gate, plain rule and presets -> figures
 
 
@@ -172,6 +173,19 @@ def trusted(found: Figures, collapsed: str = "") -> bool:
     return not collapsed and found["top1"] >= GOAL
 
 
+def _where(shapes: str) -> str:
+    return "beyond" if shapes in BEYOND else "within"
+
+
+def _other_sets(sets: Sets, but: str) -> str:
+    """What the taught gate names in the other sets, those within the lessons first."""
+    parts = []
+    for where in ("within", "beyond"):
+        told = [f"{sets[s][TAUGHT]['top1']:.0%} in `{s}`" for s in sets if s != but and _where(s) == where]
+        parts += [f"{', '.join(told)}, {where} them"] if told else []
+    return "; ".join(parts)
+
+
 def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> str:
     """For the README, one sentence: on the sternest set the plain rule, the weights as printed, and the separate gate.
 
@@ -186,14 +200,14 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
     able = any(trusted(found[preset], collapsed.get(preset, "")) for preset in presets)
     return sentence(
         "{answer}: of {n} anomalies planted in the sternest set, `{shapes}`, {first}, {second}; a separate taught gate "
-        "in their place, a classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}; "
-        "{others}), {worst} worst with {share:.0%} ({again}), and both sees and names {seen:.0%} at five false alarms "
-        "in a hundred.",
+        "in their place, a classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}, shapes "
+        "{where} its lessons; {others}), {worst} worst with {share:.0%} ({again}), and both sees and names {seen:.0%} at "
+        "five false alarms in a hundred.",
         answer="Yes" if able else "No", n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
         second=weights if found[PLAIN]["top1"] >= best else no_model,
         top=taught["top1"], low=taught["top1_interval"][0], high=taught["top1_interval"][1],
-        others=", ".join(f"{sets[s][TAUGHT]['top1']:.0%} in `{s}`" for s in sets if s != shapes),
+        where=_where(shapes), others=_other_sets(sets, shapes),
         worst=weakest.mechanism, share=weakest["named right"],
         again=f"with nothing planted the same stock-days are named so in {weakest['nothing planted']:.0%}",
         seen=overall(table, shapes, "seen and named"),

@@ -31,7 +31,7 @@ SLIPS = "T3.eqref."  # claims about the equation numbers that Table 3 cites
 MODEL = "intended"
 PROTOCOLS = ("paper", "matched")
 RIVALS = ("tranad", "ghrn_star")  # the paper's best two
-CONFIRMING = ("twin", "fresh")  # sets of planted anomalies on which nothing was chosen
+CONFIRMING = ("twin", "fresh", "far")  # sets of planted anomalies on which nothing was chosen
 RULES_OF_ATTRIBUTION = {
     "largest_mean_feature": "largest mean |feature| / signal",
     "largest_expert_error": "intended / l",
