@@ -200,9 +200,9 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
     able = any(trusted(found[preset], collapsed.get(preset, "")) for preset in presets)
     return sentence(
         "{answer}: of {n} anomalies planted in the sternest set, `{shapes}`, {first}, {second}; a separate taught gate "
-        "in their place, a classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}, shapes "
-        "{where} its lessons; {others}), {worst} worst with {share:.0%} ({again}), and both sees and names {seen:.0%} at "
-        "five false alarms in a hundred.",
+        "in their place, a classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}, "
+        "shapes {where} its lessons; {others}), {worst} worst with {share:.0%} ({again}), and both sees and names "
+        "{seen:.0%} at five false alarms in a hundred.",
         answer="Yes" if able else "No", n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
         second=weights if found[PLAIN]["top1"] >= best else no_model,
