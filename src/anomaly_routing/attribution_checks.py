@@ -74,12 +74,17 @@ def _by_plant(garden: Garden, method: Method) -> dict[str, np.ndarray]:
     """values [P, K] and, under each of `SHARES`, [P] shares or 0 and 1."""
     tensors = garden.ground.tensors
     calm = method.score(tensors.x[garden.calm][tensors.active[garden.calm]])
+    own, before = (
+        [p.x[REACH:][marks] for p, marks in zip(g.planted, garden.marks, strict=True)]
+        for g in (garden, undisturbed(garden))
+    )
+    ends = np.cumsum([len(x) for x in own])[:-1]
+    alarms = np.split(ranks(method.score(np.concatenate(own)), calm) > 1 - FALSE_ALARMS, ends)
+    planted, placebo = (np.split(method.weights(np.concatenate(x)), ends) for x in (own, before))
     values, shares = [], {name: [] for name in SHARES}
-    for p, q, marks, k in zip(garden.planted, undisturbed(garden).planted, garden.marks, garden.truth, strict=True):
-        own, before = p.x[REACH:][marks], q.x[REACH:][marks]
-        weights, alarm = method.weights(own), ranks(method.score(own), calm) > 1 - FALSE_ALARMS
+    for weights, usual, alarm, k in zip(planted, placebo, alarms, garden.truth, strict=True):
         values.append(weights.mean(0))
-        shares["nothing planted"].append(method.weights(before).mean(0).argmax() == k)
+        shares["nothing planted"].append(usual.mean(0).argmax() == k)
         shares["seen and named"].append(alarm.any() and weights[alarm].mean(0).argmax() == k)
         shares["one stock-day"].append((weights.argmax(1) == k).mean())
     return {"values": np.array(values)} | {name: np.array(found, float) for name, found in shares.items()}
