@@ -83,11 +83,12 @@ def test_a_row_of_matrices_a_set(garden):
 
 
 def test_the_contagion_has_its_curves_and_their_colours_in_a_stored_picture(ground, garden):
-    use_style()
     p = next(q for q in garden.planted if q.plant.mechanism == "contagion")
     reached = p.plant.graded(16)
     taught, network = np.where(reached, 0.8, 0.1), np.where(reached, 0.3, 0.5)
-    fig = draw_contagion(ground, Spread(p, taught, network, taught))
+    with plt.rc_context():
+        use_style()
+        fig = draw_contagion(ground, Spread(p, taught, network, taught))
     curves = {line.get_label(): line.get_ydata() for line in fig.axes[-2].lines if "," in line.get_label()}
     assert np.allclose(curves["taught gate, reached"], 0.8) and np.allclose(curves["network, not reached"], 0.5)
     assert len(curves) == 4 and p.plant.shapes in fig._suptitle.get_text()
