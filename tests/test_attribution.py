@@ -15,8 +15,9 @@ from anomaly_routing.attribution_claims import consensus_answer, day_variance, e
 from anomaly_routing.attribution_detectors import panel_of
 from anomaly_routing.attribution_variants import disturbed, graded_variant
 from anomaly_routing.baselines.registry import create
+from anomaly_routing.data.changes import PlantError, TooStrongError
 from anomaly_routing.data.draw_plants import draw_plants
-from anomaly_routing.data.plants import MECHANISMS, PAPER, SETS, PlantError, alter, mechanisms
+from anomaly_routing.data.plants import MECHANISMS, PAPER, alter, mechanisms
 from anomaly_routing.data.simulate_events import MECHANISMS as SIMULATED
 from anomaly_routing.features.panel import build_panel, compute_features
 from anomaly_routing.metric_claims import NOISE, labelled_series, metric_answers, metric_grades, noisy
@@ -44,8 +45,7 @@ def net(ground) -> Network:
     return Network(29, ground.tensors.categories, make_config("intended")).eval()
 
 
-@pytest.mark.parametrize("shapes", SETS)
-@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize(("mechanism", "shapes"), [(name, s) for name, m in MECHANISMS.items() for s in m.shape])
 def test_a_window_of_sessions_is_the_whole_recomputation(ground, mechanism, shapes):
     """Features, activity and stress of the short recomputation, against the whole panel made from altered prices."""
     tensors = ground.tensors
@@ -147,6 +147,24 @@ def test_a_grade_is_kept_and_found_again_for_the_same_plants_alone(garden, tmp_p
     fewer = garden.part(np.arange(len(garden.planted)) > 0)
     a.stored_grade(tmp_path, "plain", a.belongs_to(fewer), make)
     assert len(calls) == 3 and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "plain--of-another-time.npz").touch()
+    a.stored_grade(tmp_path, "plain", a.belongs_to(fewer), make)
+    assert len(calls) == 3 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_new_set_of_shapes_leaves_the_key_of_a_stored_grade(garden, ground, monkeypatch):
+    """Keys of `main` and `twin` hold the shapes of both, as they always did; of another set, its own alone."""
+    first = {name: {s: m.shape[s] for s in ("main", "twin")} for name, m in MECHANISMS.items()}
+    known = a.belongs_to(garden)
+    assert known["shapes"] == first
+    calm = calm_sessions(ground.tensors, NONE)
+    fresh = a.belongs_to(a.grow(ground, calm, {"medium": 1}, "fresh", 0))["shapes"]
+    assert fresh == {name: {"fresh": MECHANISMS[name].shape["fresh"]} for name in PAPER}
+    other = MECHANISMS["momentum"]
+    monkeypatch.setitem(MECHANISMS, "momentum", replace(other, shape=other.shape | {"fifth": {}}))
+    assert a.belongs_to(garden) == known
+    monkeypatch.setitem(MECHANISMS, "momentum", replace(other, shape=other.shape | {"twin": {"trend": 9.0}}))
+    assert a.belongs_to(garden) != known
 
 
 def test_a_variant_is_trained_once(garden, tmp_path):
@@ -159,6 +177,43 @@ def test_a_variant_is_trained_once(garden, tmp_path):
     assert np.allclose(first.by_rule["w"].sum(1), 1, atol=1e-3) and np.array_equal(
         first.by_rule["l"], again.by_rule["l"]
     )
+
+
+def test_weights_of_a_variant_are_found_again_for_other_plants(garden, tmp_path, monkeypatch):
+    """Other plants need another grade and no other training; another training does."""
+    calls, true = [], attribution_variants.trained
+    monkeypatch.setattr(attribution_variants, "trained", lambda *how: calls.append(how) or true(*how))
+    job = {"name": "masked", "preset": "intended", "overrides": {"expert_task": "predict"}, "seed": 0}
+    job |= {"weights": tmp_path / "weights", "training": {"epochs": 1}}
+    one, two = (garden.part(np.arange(len(garden.planted)) % 8 == k) for k in (0, 1))
+    first = graded_variant(one, tmp_path / "a", **job)
+    graded_variant(two, tmp_path / "b", **job)
+    assert len(calls) == 1 and len(list((tmp_path / "weights").iterdir())) == 1
+    again = graded_variant(one, tmp_path / "c", **job)
+    assert np.array_equal(first.by_rule["w"], again.by_rule["w"])
+    direct = a.grade_network(true(*calls[0]), one)
+    assert np.allclose(first.by_rule["w"], direct.by_rule["w"], atol=1e-6) and len(calls) == 1
+    graded_variant(one, tmp_path / "c", **job | {"training": {"epochs": 2}})
+    assert len(calls) == 2 and len(list((tmp_path / "weights").iterdir())) == 2
+
+
+def test_a_plant_too_strong_for_its_stocks_is_passed_over(ground, monkeypatch):
+    """The others are those that would have been drawn anyway, in their order."""
+    calm = calm_sessions(ground.tensors, NONE)
+    usual = [p.plant for p in a.grow(ground, calm, {"medium": 4}, "main", 0, ["price_shock"]).planted]
+    true = a.plant_and_recompute
+
+    def strict(ground, plant):
+        if plant == usual[1]:
+            raise TooStrongError("too strong")
+        return true(ground, plant)
+
+    monkeypatch.setattr(a, "plant_and_recompute", strict)
+    passed = [p.plant for p in a.grow(ground, calm, {"medium": 3}, "main", 0, ["price_shock"]).planted]
+    assert passed == [usual[0], usual[2], usual[3]]
+    monkeypatch.setattr(a, "SPARE", 0)
+    with pytest.raises(TooStrongError, match="too strong"):
+        a.grow(ground, calm, {"medium": 3}, "main", 0, ["price_shock"])
 
 
 # --- the taught gate --------------------------------------------------------------------------------------------------

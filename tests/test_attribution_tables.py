@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from anomaly_routing import attribution as a
 from anomaly_routing import attribution_stability as stability
 from anomaly_routing import attribution_tables as tables
+from anomaly_routing import attribution_variants as variants
 from anomaly_routing.attribution_figures import draw_calibration, draw_strength
 from anomaly_routing.data.plants import MECHANISMS, STRENGTHS, mechanisms
 from anomaly_routing.planting import Ground, calm_sessions
@@ -39,13 +41,19 @@ def known(garden, wrong: list[int]) -> a.Grade:
     return a.Grade([np.ones(m.sum()) for m in garden.marks], {"w": np.eye(4)[named]}, 100)
 
 
-def test_accuracy_beside_how_alike_lesson_and_plant_are(garden):
-    """Plants are in the order of the mechanisms: three medium and two strong each."""
-    table = tables.by_likeness({"main": garden}, {"main": known(garden, [0, 1, 3])}, "w")
-    assert table["named right"].tolist() == pytest.approx([1 / 3, 1, 1, 1]) and (table.plants == 3).all()
-    assert table["close to its lesson"].tolist() == ["yes", "no", "no", "yes"]
-    twin = tables.by_likeness({"twin": garden}, {"twin": known(garden, [])}, "w")
-    assert (twin["close to its lesson"] == "no").all()
+def test_the_catalogue_names_every_stock_and_is_packed_when_it_is_large(garden, tmp_path, monkeypatch):
+    table = tables.catalogue(garden.ground.bars, main=garden)
+    tables.write_catalogue(tmp_path, table)
+    read = pd.read_csv(tmp_path / "plants.csv")
+    tickers = garden.ground.bars.tickers
+    assert read.tickers.tolist() == [" ".join(tickers[list(p.plant.stocks)]) for p in garden.planted]
+    assert len(pd.read_csv(tmp_path / "shapes.csv")) == 4
+    monkeypatch.setattr(tables, "LARGEST_TABLE", 100)
+    tables.write_catalogue(tmp_path, table)
+    packed = (tmp_path / "plants.csv.gz").read_bytes()
+    assert not (tmp_path / "plants.csv").exists() and pd.read_csv(tmp_path / "plants.csv.gz").equals(read)
+    tables.write_catalogue(tmp_path, table)
+    assert (tmp_path / "plants.csv.gz").read_bytes() == packed
 
 
 def test_paired_counts_are_those_of_the_medium_plants(garden):
@@ -89,6 +97,34 @@ def test_a_gate_agrees_with_itself_and_rows_say_over_what(garden, gates):
     t = np.flatnonzero(garden.ground.tensors.test)[7]
     own = gates[0].weights(garden.ground.tensors.x[t][garden.ground.tensors.active[t]])
     assert np.allclose(daily[7], own.mean(0)) and len(daily) == garden.ground.tensors.test.sum()
+
+
+def test_shap_and_weights_are_read_on_the_same_stock_days(garden, gates, monkeypatch):
+    """A network whose weights are a softmax of four features of the stock-day itself, and SHAP of a known share."""
+    some, seen = garden.part(garden.first_of_each(1)), []
+
+    def weights(x: np.ndarray) -> np.ndarray:
+        return np.exp(x[..., :4]) / np.exp(x[..., :4]).sum(-1, keepdims=True)
+
+    def look(net, tensors, x, active, stress):
+        return {"routing": weights(x[-1:])}
+
+    def shares(net, garden, seed=0, noise=0.0):
+        days = zip(garden.planted, variants.single_days(garden, noise, seed), strict=True)
+        seen.append(np.array([x[-1, p.plant.stocks[0]] for p, x in days]))
+        return weights(seen[-1])
+
+    monkeypatch.setattr(variants, "look", look)
+    monkeypatch.setattr(stability, "shap_shares", shares)
+    found = stability.shap_rows(None, gates[0], some)
+    by = {(r["compared"], r["reading"]): r for r in found.rows}
+    assert {r["n"] for r in found.rows} == {4} and {r["over"] for r in found.rows} == {"single stock-days"}
+    alike = by["noise", "network, w"]["correlation"]
+    assert by["noise", stability.SHAP]["correlation"] == pytest.approx(alike) and alike < 1
+    assert np.allclose(found.spread["network, w"], found.spread[stability.SHAP], atol=1e-6)
+    own = np.array([p.x[-1, p.plant.stocks[0]] for p in some.planted])
+    right = (gates[0].weights(own).argmax(1) == some.truth).mean()
+    assert found.top1["taught gate, w"] == right and np.allclose(seen[0], own)
 
 
 def test_seeds_are_compared_with_seed_0_of_their_own_variant():

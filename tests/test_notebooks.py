@@ -39,6 +39,7 @@ SMALL = {
     "attribution": {
         "plants": {"medium": 2, "strong": 2},
         "twin_plants": 1,
+        "fresh_plants": 1,
         "chapter_plants": 1,
         "lesson_seeds": [201, 202],
         "lesson_sessions": SESSIONS,

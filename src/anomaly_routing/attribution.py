@@ -19,8 +19,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from anomaly_routing.data.changes import TooStrongError
 from anomaly_routing.data.draw_plants import draw_plants
-from anomaly_routing.data.plants import MECHANISMS, STRENGTHS, mechanisms
+from anomaly_routing.data.plants import FIRST_SETS, MECHANISMS, STRENGTHS, Plant, mechanisms
 from anomaly_routing.evaluation.injection import by_block, calibration, delays, detection, ranks, top1
 from anomaly_routing.features.catalogue import GROUPS
 from anomaly_routing.files import plain, replacing, write_arrays
@@ -31,6 +32,7 @@ from anomaly_routing.tensors import Tensors
 
 ATTRIBUTION_NUMERICS = 1  # raised by hand when the arithmetic of plants or grades changes
 REACH = FEATURE_WINDOW - 1
+SPARE = 20  # plants drawn beyond those wanted, for any that are too strong for their stocks
 TRAINING_STEP = 5  # every fifth training session gives the experts' usual errors
 RULES = {  # of the network
     "w": "routing weight w",
@@ -102,20 +104,33 @@ def grow(
 ) -> Garden:
     """Draw and plant `counts[strength]` anomalies of each mechanism, each in a copy of the market of its own.
 
-    names : default `mechanisms()`; the chapter's types are planted when they are named.
+    names : default those of `mechanisms()` that have a shape in this set; the chapter's types are planted when they are
+    named. A plant too strong for its stocks is passed over for the next one drawn.
     """
-    eligible = ground.bars.traded & ground.tensors.active
-    plants = [
-        plant
-        for name in (mechanisms() if names is None else names)
-        for strength, count in counts.items()
-        for plant in draw_plants(
-            count, mechanism=name, strength=strength, shapes=shapes, calm=calm, eligible=eligible,
+    names = [name for name in mechanisms() if shapes in MECHANISMS[name].shape] if names is None else names
+    eligible, planted = ground.bars.traded & ground.tensors.active, []
+    parts = [(name, *part) for name in names for part in counts.items()]
+    for name, strength, count in tqdm(parts, desc=f"{ground.tensors.market} plants, {shapes}", unit="group"):
+        drawn = draw_plants(
+            count + SPARE, mechanism=name, strength=strength, shapes=shapes, calm=calm, eligible=eligible,
             prior=ground.tensors.prior, seed=seed,
-        )
-    ]  # fmt: skip
-    bar = tqdm(plants, desc=f"{ground.tensors.market} plants, {shapes}", unit="plant")
-    return Garden(ground, calm, [plant_and_recompute(ground, plant) for plant in bar])
+        )  # fmt: skip
+        planted += _possible(ground, drawn, count)
+    return Garden(ground, calm, planted)
+
+
+def _possible(ground: Ground, drawn: list[Plant], count: int) -> list[Planted]:
+    """The first `count` plants that are not too strong for their stocks; TooStrongError when there are fewer."""
+    planted, refused = [], None
+    for plant in drawn:
+        if len(planted) < count:
+            try:
+                planted.append(plant_and_recompute(ground, plant))
+            except TooStrongError as error:
+                refused = error
+    if len(planted) < count:
+        raise refused
+    return planted
 
 
 # --- what looks at x alone, stock-day by stock-day --------------------------------------------------------------------
@@ -145,8 +160,9 @@ def grade_pointwise(
     tensors = garden.ground.tensors
     own = [p.x[REACH:][m] for p, m in zip(garden.planted, garden.marks, strict=True)]
     calm = score(tensors.x[garden.calm][tensors.active[garden.calm]])
-    values = {name: np.array([rule(x).mean(0) for x in own]) for name, rule in rules.items()}
-    return Grade([ranks(score(x), calm) for x in own], values, len(calm))
+    whole, ends = np.concatenate(own), np.cumsum([len(x) for x in own])[:-1]  # a function is called once
+    values = {name: np.array([w.mean(0) for w in np.split(rule(whole), ends)]) for name, rule in rules.items()}
+    return Grade(np.split(ranks(score(whole), calm), ends), values, len(calm))
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
@@ -205,14 +221,16 @@ def grade_network(net: Network, garden: Garden, known: Usual | None = None) -> G
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
+def key_of(belongs: dict[str, Any]) -> str:
+    """Twelve letters that stand for exactly this content."""
+    return hashlib.sha256(json.dumps(plain(belongs), sort_keys=True).encode()).hexdigest()[:12]
+
+
 def stored_grade(folder: Path, name: str, belongs: dict[str, Any], make: Callable[[], Grade]) -> Grade:
-    """The grade that was kept under `name` for exactly this input, or a new one, kept."""
-    content = json.dumps(plain(belongs | {"numerics": ATTRIBUTION_NUMERICS}), sort_keys=True)
-    path = folder / f"{name}--{hashlib.sha256(content.encode()).hexdigest()[:12]}.npz"
+    """The grade that was kept under `name` for exactly this input, or a new one, kept; others of that name go."""
+    path = folder / f"{name}--{key_of(belongs | {'numerics': ATTRIBUTION_NUMERICS})}.npz"
     if not path.exists():
         grade = make()
-        for old in folder.glob(f"{name}--*.npz"):
-            old.unlink()
         with replacing(path) as partial:
             arrays = {
                 "rank": np.rint(np.concatenate([np.empty(0), *grade.rank]) * 60_000).astype(np.uint16),
@@ -220,6 +238,8 @@ def stored_grade(folder: Path, name: str, belongs: dict[str, Any], make: Callabl
                 "n_calm": np.array(grade.n_calm),
             } | {f"rule_{rule}": values.astype(np.float32) for rule, values in grade.by_rule.items()}
             write_arrays(partial, arrays | ({"reason": np.array(grade.reason)} if grade.reason else {}))
+    for old in set(folder.glob(f"{name}--*.npz")) - {path}:  # of other plants, or of other weights
+        old.unlink()
     with np.load(path) as z:
         rank = np.split(z["rank"] / 60_000, np.cumsum(z["length"])[:-1]) if len(z["length"]) else []
         values = {key.removeprefix("rule_"): z[key].astype(float) for key in z.files if key.startswith("rule_")}
@@ -227,13 +247,19 @@ def stored_grade(folder: Path, name: str, belongs: dict[str, Any], make: Callabl
 
 
 def belongs_to(garden: Garden) -> dict[str, Any]:
-    """What a stored grade depends on, beside the method: the market, its data, every plant and every shape."""
-    tensors = garden.ground.tensors
+    """What a stored grade depends on, beside the method: the market, its data, every plant, and the shapes of its sets.
+
+    `main` and `twin` are one: with either, the shapes of both.
+    """
+    tensors, sets = garden.ground.tensors, {p.plant.shapes for p in garden.planted}
+    sets |= set(FIRST_SETS) if sets & set(FIRST_SETS) else set()
     return {
         "market": tensors.market,
         "data": tensors.data_hash,
         "plants": [p.plant.__dict__ for p in garden.planted],
-        "shapes": {name: m.shape for name, m in MECHANISMS.items()},
+        "shapes": {
+            name: own for name, m in MECHANISMS.items() if (own := {s: m.shape[s] for s in m.shape if s in sets})
+        },
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,30 @@ import pandas as pd
 
 from anomaly_routing.attribution import REACH, Garden, look
 from anomaly_routing.baselines.registry import create
-from anomaly_routing.ledger.answers import answer
+from anomaly_routing.claims import load_claims
+from anomaly_routing.ledger.answers import answer, answer_table
 from anomaly_routing.model.network import Network
 from anomaly_routing.model.pressure_index import COMPONENTS, components
 from anomaly_routing.model.scoring import scores
 from anomaly_routing.panel import Panel
+from anomaly_routing.paths import repository
 from anomaly_routing.planting import Planted
+from anomaly_routing.runs import read_meta
 from anomaly_routing.tensors import Tensors
 
 EXPLAINED = "pca_error"  # a detector that looks at all features of one stock-day and at nothing else
 DAYS, STOCKS = 20, 8  # adjacent test sessions, and stocks that trade on all of them
+
+
+def claim_answers(net: Network, run: Path, chapter: Garden, adjectives: list[dict[str, Any]]) -> pd.DataFrame:
+    """Table for the ledger: SHAP's variance, the consensus term under the chapter's types, the page's adjectives.
+
+    run : of the network, in the run store. adjectives : `metric_claims.metric_answers`.
+    """
+    claimed = load_claims(repository() / "paper" / "claims.yaml")["S1.shap_variance"].value
+    info, medium = read_meta(run)["info"], chapter.part(chapter.strength == "medium")
+    lines = [shap_answer(chapter.ground.tensors, net, claimed), consensus_answer(net, medium, info)]
+    return answer_table([*lines, *adjectives])
 
 
 # --- SHAP from day to day ---------------------------------------------------------------------------------------------

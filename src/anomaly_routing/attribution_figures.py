@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.collections import PathCollection
+from matplotlib.colors import Colormap
 
 from anomaly_routing.data.plants import MECHANISMS, STRENGTHS, alter, mechanisms
 from anomaly_routing.evaluation.injection import confusion
@@ -22,6 +25,7 @@ CURVES = {
     ("intended", "w"): BLUE,
     ("literal", "w"): RED,
 }
+LEVELS = 8  # of the colour of a weight: few enough to survive the palette of a stored picture
 ADDED = GREEN  # colour of a mechanism that the paper does not have
 
 
@@ -58,23 +62,30 @@ def draw_plants(ground: Ground, planted: list[Planted]) -> plt.Figure:
     return fig
 
 
-def draw_confusion(values: dict[str, np.ndarray], truth: np.ndarray) -> plt.Figure:
-    """One matrix a method, shares of each planted mechanism. values : title -> [P, K]. A mechanism that has no column
-    has a row: what it is taken for."""
+def draw_confusion(values: dict[str, dict[str, np.ndarray]], truth: dict[str, np.ndarray]) -> plt.Figure:
+    """A row of matrices a set, one a method, shares of each planted mechanism. values : set -> title -> [P, K]; truth :
+    set -> [P]. A mechanism that has no column has a row: what it is taken for."""
     short = [name.split("_")[0] for name in mechanisms()]
-    fig, axes = plt.subplots(1, len(values), figsize=(2.6 * len(values), 3.3), sharey=True)
-    for ax, (title, value) in zip(np.atleast_1d(axes), values.items(), strict=True):
-        matrix = confusion(value, truth)
-        share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-        ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for i, j in np.ndindex(share.shape):
-            ax.text(j, i, f"{share[i, j]:.0%}", ha="center", va="center", fontsize=8,
-                    color="white" if share[i, j] > 0.6 else INK)  # fmt: skip
-        ax.set_xticks(range(share.shape[1]), short[: share.shape[1]], rotation=35, ha="right")
-        ax.set_yticks(range(len(share)), short[: len(share)])
-        ax.set_title(title, fontsize=9.5)
+    columns = max(map(len, values.values()))
+    size = (2.5 * columns, 2.6 * len(values))
+    fig, axes = plt.subplots(len(values), columns, figsize=size, sharey=True, squeeze=False)
+    for ax in axes.ravel():
+        ax.set_visible(False)
+    for row, (shapes, by_title) in zip(axes, values.items(), strict=True):
+        for ax, (title, value) in zip(row, by_title.items(), strict=False):
+            matrix = confusion(value, truth[shapes])
+            share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+            ax.set_visible(True)
+            ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+            for i, j in np.ndindex(share.shape):
+                ax.text(j, i, f"{share[i, j]:.0%}", ha="center", va="center", fontsize=8,
+                        color="white" if share[i, j] > 0.6 else INK)  # fmt: skip
+            ax.set_xticks(range(share.shape[1]), short[: share.shape[1]], rotation=35, ha="right")
+            ax.set_yticks(range(len(share)), short[: len(share)])
+            ax.set_title(title, fontsize=9.5)
+        row[0].set_ylabel(f"planted, set {shapes}")
+    for ax in axes[-1]:
         ax.set_xlabel("named")
-    np.atleast_1d(axes)[0].set_ylabel("planted")
     return fig
 
 
@@ -105,7 +116,7 @@ def draw_strength(
 def draw_calibration(tables: dict[str, tuple[pd.DataFrame, float]]) -> plt.Figure:
     """Reliability of the largest weight; tables : method -> `evaluation.injection.calibration`."""
     fig, ax = plt.subplots(figsize=(5.2, 4.0))
-    for (method, (table, error)), colour in zip(tables.items(), (GREEN, BLUE), strict=False):
+    for (method, (table, error)), colour in zip(tables.items(), (GREEN, ORANGE, PURPLE, BLUE), strict=False):
         ax.plot(table.weight, table.accuracy, "o-", color=colour, label=f"{method}: error {error:.2f}")
         for row in table.itertuples():
             at = {"xytext": (4, -10), "textcoords": "offset points", "fontsize": 7, "color": colour}
@@ -116,31 +127,70 @@ def draw_calibration(tables: dict[str, tuple[pd.DataFrame, float]]) -> plt.Figur
     return fig
 
 
-def draw_contagion(
-    ground: Ground, p: Planted, taught: np.ndarray, network: np.ndarray, score: np.ndarray
-) -> plt.Figure:
-    """A contagion over the prior graph, one panel a session. taught, network : weight on contagion [D, N]."""
-    tensors = ground.tensors
-    n = len(tensors.tickers)
-    reached = p.plant.graded(n)
-    angle = np.argsort(np.argsort(ground.universe["sector"].to_numpy(object), kind="stable")) / n * 2 * np.pi
-    place = np.c_[np.cos(angle), np.sin(angle)]
-    days = len(reached)
-    fig, axes = plt.subplots(1, days + 1, figsize=(2.1 * days + 2.9, 2.8), width_ratios=[1] * days + [1.3])
-    for d, ax in enumerate(axes[:-1]):
-        for i, j in np.argwhere(np.triu(tensors.prior * np.outer(reached[d], reached[d])) > 0):
-            ax.plot(*place[[i, j]].T, color=GREY, lw=0.6, alpha=0.6, zorder=0)
-        rim = {"edgecolors": np.where(reached[d], INK, "#CCCCCC"), "linewidths": np.where(reached[d], 1.2, 0.3)}
-        size = (8 + 60 * score[d]) * min(1.0, 48 / n)
-        ax.scatter(*place.T, c=taught[d], s=size, cmap="Purples", vmin=0, vmax=1, **rim)
-        ax.set_title(f"session {d + 1}: {int(reached[d].sum())} reached", fontsize=9)
-        ax.set_aspect("equal")
+@dataclass(frozen=True)
+class Spread:
+    """A contagion as it is drawn. taught, network : weight on contagion [D, N]. score : the taught gate's [D, N]."""
+
+    planted: Planted
+    taught: np.ndarray
+    network: np.ndarray
+    score: np.ndarray
+
+
+def draw_contagion(ground: Ground, spread: Spread) -> plt.Figure:
+    """A contagion over the prior graph, one panel a session, and the mean weight of reached and of other stocks."""
+    tensors, plant = ground.tensors, spread.planted.plant
+    reached = plant.graded(len(tensors.tickers))
+    days, colours = len(reached), plt.get_cmap("YlGnBu", LEVELS)
+    columns = -(-(days + 1) // 2)
+    fig, grid = plt.subplots(2, columns, figsize=(3.5 * columns, 7.4))
+    axes = grid.ravel()
+    for ax in axes[days:-1]:
         ax.axis("off")
+    for d, ax in enumerate(axes[:days]):
+        dots = _draw_session(ax, ground, reached[d], spread.taught[d], spread.score[d], colours)
+        ax.set_title(f"{tensors.sessions[plant.onset + d]:%d %b %Y}: {int(reached[d].sum())} reached", fontsize=9.5)
+    bar = fig.colorbar(dots, ax=list(axes), location="bottom", aspect=60, shrink=0.6, pad=0.02)
+    bar.set_label("taught weight on contagion; ring and ticker: reached so far; size: score of the taught gate")
     sessions = np.arange(1, days + 1)
-    for weights, colour, text in ((taught, GREEN, "taught"), (network, BLUE, "network")):
-        mean = [weights[d][reached[d]].mean() for d in range(days)]
-        axes[-1].plot(sessions, mean, "o-", color=colour, label=text, ms=4)
-    axes[-1].axhline(0.25, color=CHANCE, ls=":", lw=1)
-    axes[-1].set(ylim=(0, 1), xlabel="session", title="weight on contagion", xticks=sessions)
-    axes[-1].legend(fontsize=7.5)
+    for weights, colour, who in ((spread.taught, RED, "taught gate"), (spread.network, BLUE, "network")):
+        for mask, style, what in ((reached, "o-", "reached"), (~reached, "s--", "not reached")):
+            mean = [weights[d][mask[d]].mean() if mask[d].any() else np.nan for d in range(days)]
+            axes[-1].plot(sessions, mean, style, color=colour, label=f"{who}, {what}", ms=5, lw=2)
+    axes[-1].axhline(0.25, color=INK, ls=":", lw=1)
+    axes[-1].set(ylim=(0, 1), xlabel="session", title="mean weight on contagion", xticks=sessions)
+    axes[-1].legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    kind = f"{MECHANISMS[plant.mechanism].label}, set {plant.shapes}, {plant.strength}, {len(plant.stocks)} stocks"
+    fig.suptitle(f"Planted: {kind}, from {tensors.sessions[plant.onset]:%d %B %Y}", fontsize=11, x=0.01, ha="left")
     return fig
+
+
+def _draw_session(
+    ax: plt.Axes, ground: Ground, reached: np.ndarray, weight: np.ndarray, score: np.ndarray, colours: Colormap
+) -> PathCollection:
+    """Stocks on a circle, by sector; the prior graph between those reached, with their tickers."""
+    n, sector = len(reached), ground.universe["sector"].to_numpy(object)
+    angle = np.argsort(np.argsort(sector, kind="stable")) / n * 2 * np.pi
+    place = np.c_[np.cos(angle), np.sin(angle)]
+    for i, j in np.argwhere(np.triu(ground.tensors.prior * np.outer(reached, reached)) > 0):
+        ax.plot(*place[[i, j]].T, color=GREY, lw=0.8, zorder=0)
+    rim = {"edgecolors": np.where(reached, INK, GREY), "linewidths": np.where(reached, 1.4, 0.4)}
+    dots = ax.scatter(*place.T, c=weight, s=14 + 30 * reached + 30 * score, cmap=colours, vmin=0, vmax=1, **rim)
+    mine = np.flatnonzero(reached)
+    for k, stock in enumerate(mine[np.argsort(angle[mine])]):  # one further in than the next
+        where = {
+            "ha": "center",
+            "va": "center",
+            "fontsize": 7.5,
+            "color": INK,
+            "bbox": {"fc": "white", "lw": 0, "pad": 0.6},
+        }
+        ax.text(*((0.82, 0.64, 0.46)[k % 3] * place[stock]), ground.tensors.tickers[stock], **where)
+    for name in np.unique(sector):
+        middle = angle[sector == name].mean()
+        side = "left" if np.cos(middle) > 0.2 else "right" if np.cos(middle) < -0.2 else "center"
+        label = "".join(word[:2] for word in name.split()) if " " in name else name[:4]
+        ax.text(1.14 * np.cos(middle), 1.14 * np.sin(middle), label, ha=side, va="center", fontsize=7, color=GREY)
+    ax.set(aspect="equal", xlim=(-1.35, 1.35), ylim=(-1.25, 1.25))
+    ax.axis("off")
+    return dots

@@ -4,17 +4,19 @@ SHAP's beside it. Rows for one table: what is compared, which reading, over what
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from anomaly_routing.attribution import RULES, Garden, Grade, grade_network, usual
-from anomaly_routing.attribution_variants import disturbed, shap_shares
+from anomaly_routing.attribution_variants import disturbed, shap_shares, single_days, single_weights
 from anomaly_routing.evaluation.injection import agreement, top1
 from anomaly_routing.model.network import Network
 from anomaly_routing.taught_gate import TaughtGate, grade_gate
 from anomaly_routing.tensors import Tensors
 
+SHAP, SINGLE = "SHAP of E, by category", "single stock-days"
 NOISE = 0.1  # SD, in robust SDs of a feature
 
 
@@ -25,7 +27,7 @@ def altered(garden: Garden) -> dict[str, Garden]:
 
 
 def _row(compared: str, reading: str, one: np.ndarray, other: np.ndarray, over: str = "plants") -> dict[str, Any]:
-    return {"compared": compared, "reading": reading, "over": over} | agreement(one, other)
+    return {"compared": compared, "reading": reading, "over": over, "n": len(one)} | agreement(one, other)
 
 
 def network_rows(net: Network, garden: Garden) -> list[dict[str, Any]]:
@@ -70,19 +72,33 @@ def seed_rows(grades: dict[tuple[str, int], Grade]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class ShapRows:
-    """rows of the table; spread [P, 4], SD of each share with and without noise; top1 and number of the plants."""
+    """rows of the table; spread : reading -> [P, 4], SD of each value with and without noise; top1 : reading -> share
+    named right; number of the plants."""
 
     rows: list[dict[str, Any]]
-    spread: np.ndarray
-    top1: float
+    spread: dict[str, np.ndarray]
+    top1: dict[str, float]
     plants: int
 
 
-def shap_rows(net: Network, garden: Garden) -> ShapRows:
-    """SHAP of E by category: again with another draw of the sampling, and with noise."""
-    once = shap_shares(net, garden)
-    again = {"other draw": shap_shares(net, garden, seed=1), "noise": shap_shares(net, garden, noise=NOISE)}
-    rows = [_row(what, "SHAP of E, by category", once, shares) for what, shares in again.items()]
-    named = garden.nameable(once)
-    found = top1(once[named], garden.truth[named])
-    return ShapRows(rows, np.std([once, again["noise"]], axis=0), found["top1"], found["n_plants"])
+def shap_rows(net: Network, gate: TaughtGate, garden: Garden) -> ShapRows:
+    """SHAP of E by category, the network's weights and the taught gate's, all on the same single stock-days: again with
+    noise, and SHAP with another draw of its sampling."""
+
+    def taught(noise: float) -> np.ndarray:
+        days = zip(garden.planted, single_days(garden, noise), strict=True)
+        return np.array([gate.weights(x[-1, p.plant.stocks[0]]) for p, x in days])
+
+    readings = {
+        SHAP: partial(shap_shares, net, garden),
+        "network, w": partial(single_weights, net, garden),
+        "taught gate, w": taught,
+    }
+    once = {name: read(noise=0.0) for name, read in readings.items()}
+    again = {name: read(noise=NOISE) for name, read in readings.items()}
+    rows = [_row("other draw", SHAP, once[SHAP], shap_shares(net, garden, seed=1), over=SINGLE)]
+    rows += [_row("noise", name, once[name], again[name], over=SINGLE) for name in readings]
+    named = garden.nameable(once[SHAP])
+    right = {name: top1(values[named], garden.truth[named])["top1"] for name, values in once.items()}
+    spread = {name: np.std([once[name], again[name]], axis=0) for name in readings}
+    return ShapRows(rows, spread, right, int(named.sum()))

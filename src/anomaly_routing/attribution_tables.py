@@ -2,70 +2,57 @@
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from anomaly_routing.attribution import Garden, Grade, part_of, summary
+from anomaly_routing.attribution_checks import Method
 from anomaly_routing.data.bars import Bars
 from anomaly_routing.data.draw_plants import plant_table
-from anomaly_routing.data.plants import MECHANISMS, PAPER, SETS, STRENGTHS, mechanisms
+from anomaly_routing.data.plants import MECHANISMS, PAPER, STRENGTHS, mechanisms
 from anomaly_routing.data.simulate_events import MECHANISMS as SIMULATED
 from anomaly_routing.evaluation.injection import paired
+from anomaly_routing.evaluation.protocols import evaluate_daily
+from anomaly_routing.files import replacing, write_csv
+from anomaly_routing.panel import Splits
+from anomaly_routing.planting import Bench
 
-LARGEST_TABLE = 150_000  # bytes of a committed table of plants
-LIKENESS = {  # of the shapes of `main` and `twin` to the lessons' (a test compares the figures that this rests on)
-    "price_shock": "main: the lesson's jump itself, with another volume; twin: overnight and in two steps",
-    "liquidity": "both: the range is stretched around unchanged closes; the lesson widens quotes, closes bounce too",
-    "contagion": "both: returns give way to a common falling factor, the lesson pushes them along a decaying profile",
-    "momentum": "main: the lesson's constant trend, longer, then a turn; twin: a trend that accelerates",
+LARGEST_TABLE = 150_000  # bytes of a committed table of plants, beyond which it is compressed
+TAUGHT_ON = {  # of `data.lesson_plants`
+    "price_shock": "one to three steps of random size and share, open or overnight, perhaps partly back, aftershocks",
+    "liquidity": "random range and volume, at once, slowly or for a while; closes stay or jump to and fro",
+    "contagion": "a common fall of random pace and noise, mixed in by a random share, wave by wave",
+    "momentum": "a trend of random length, pace and strength, a turn of random size that may fade",
 }
-CLOSE = ("price_shock", "momentum")  # mechanisms whose main shape is close to the lesson
 
 
 def shape_table() -> pd.DataFrame:
-    """The paper's mechanisms: what the taught gate's lessons hold, what is planted in each set, how alike they are."""
+    """The paper's mechanisms: what gates are taught on, the simulator's events or random shapes, and each planted set.
 
-    def lesson(name: str) -> str:
-        profiles = {k: v for k, v in SIMULATED[name].channels.items() if np.any(v)}
-        told = [f"{k} {' '.join(f'{x:g}' for x in v)}" for k, v in profiles.items()]
-        return ", ".join(told) + (f", shared {SIMULATED[name].shared:g}" if SIMULATED[name].shared else "")
-
-    def planted(name: str, shapes: str) -> str:
-        lead = MECHANISMS[name].lead_in[shapes]
-        told = [f"{k} {v}" for k, v in MECHANISMS[name].shape[shapes].items()]
-        return ", ".join([*told, *([f"{lead} sessions of build-up"] if lead else [])])
-
-    return pd.DataFrame(
-        [
-            {"mechanism": MECHANISMS[name].label, "lesson (simulator)": lesson(name)}
-            | {f"planted, {shapes}": planted(name, shapes) for shapes in SETS}
-            | {"likeness": LIKENESS[name]}
-            for name in PAPER
-        ]
-    )
-
-
-def by_likeness(gardens: dict[str, Garden], grades: dict[str, Grade], rule: str) -> pd.DataFrame:
-    """Accuracy at medium strength by set and mechanism, and whether the set's shape is close to the lesson."""
+    One row a mechanism and source.
+    """
     rows = []
-    for shapes, garden in gardens.items():
-        for k, name in enumerate(PAPER):
-            keep = (garden.truth == k) & (garden.strength == "medium")
-            if keep.any():
-                named = grades[shapes].by_rule[rule][keep].argmax(1)
-                close = "yes" if shapes == "main" and name in CLOSE else "no"
-                row = {"set": shapes, "mechanism": MECHANISMS[name].label, "close to its lesson": close}
-                rows.append(row | {"plants": int(keep.sum()), "named right": float((named == k).mean())})
+    for name in PAPER:
+        events = {k: v for k, v in SIMULATED[name].channels.items() if np.any(v)}
+        told = [f"{k} {' '.join(f'{x:g}' for x in v)}" for k, v in events.items()]
+        told += [f"shared {SIMULATED[name].shared:g}"] if SIMULATED[name].shared else []
+        lines = {"dated lessons": ", ".join(told), "varied lessons": TAUGHT_ON[name]}
+        for shapes, arguments in MECHANISMS[name].shape.items():
+            lead = MECHANISMS[name].lead_in[shapes]
+            told = [f"{k} {v}" for k, v in arguments.items()] + ([f"{lead} sessions of build-up"] if lead else [])
+            lines[shapes] = ", ".join(told)
+        label = MECHANISMS[name].label
+        rows += [{"mechanism": label, "of": source, "shape": shape} for source, shape in lines.items()]
     return pd.DataFrame(rows)
 
 
 def catalogue(bars: Bars, **gardens: Garden) -> pd.DataFrame:
-    """One row a plant, with an identifier (name of its garden and number); see `data.draw_plants.plant_table`.
-
-    Tickers and parameters are left out where the table would be too large to be committed; the seeds give them again.
-    """
+    """One row a plant, with an identifier (name of its garden and number); see `data.draw_plants.plant_table`."""
     tables = [
         plant_table([p.plant for p in garden.planted], bars).assign(
             plant=[f"{name}-{k}" for k in range(len(garden.planted))]
@@ -76,10 +63,18 @@ def catalogue(bars: Bars, **gardens: Garden) -> pd.DataFrame:
     return whole[["plant", *whole.columns.drop("plant")]]
 
 
-def committed(table: pd.DataFrame) -> pd.DataFrame:
-    """The catalogue, without tickers and parameters where it is larger than a committed table may be."""
-    small = len(table.to_csv(index=False).encode()) <= LARGEST_TABLE
-    return table if small else table.drop(columns=["tickers", "parameters"])
+def write_catalogue(folder: Path, table: pd.DataFrame) -> None:
+    """`plants.csv`, or `plants.csv.gz` where it is too large to lie open, with the tickers of every plant; the
+    parameters, which many plants share, once each in `shapes.csv`."""
+    shared = ["mechanism", "set", "parameters"]
+    write_csv(folder / "shapes.csv", table[shared].drop_duplicates())
+    open_, packed = folder / "plants.csv", folder / "plants.csv.gz"
+    write_csv(open_, table.drop(columns="parameters"))
+    packed.unlink(missing_ok=True)
+    if open_.stat().st_size > LARGEST_TABLE:
+        with replacing(packed) as partial:
+            partial.write_bytes(gzip.compress(open_.read_bytes(), mtime=0))
+        open_.unlink()
 
 
 def type_table(garden: Garden, grades: dict[str, Grade]) -> pd.DataFrame:
@@ -128,6 +123,19 @@ def detection_board(*parts: tuple[Garden, dict[str, Grade]]) -> pd.DataFrame:
         figures |= {"at once": r["at_once"], "plants": len(garden.planted)}
         rows.append({"method": method, **figures, "stocks alarmed": r["stocks_alarmed"], **by})
     return pd.DataFrame(rows).sort_values("AUROC", ascending=False, kind="stable")
+
+
+def event_table(ways: Mapping[str, Method], bench: Bench, splits: Splits) -> pd.DataFrame:
+    """The mean of a method's scores as a daily alarm, judged on the dated events as every detector of the scorecard."""
+    rows, stored, judged = [], bench.stored, bench.dated[bench.dated.split.isin(["val", "test"])]
+    for name, method in ways.items():
+        x = np.where(stored.active, method.score(stored.x), np.nan)[stored.scored]
+        daily = pd.Series(np.nanmean(x, axis=1), index=stored.sessions[stored.scored])
+        for protocol, r in evaluate_daily(daily, judged, splits=splits).items():
+            row = {"method": name, "protocol": protocol, "hits": r["hits"], "of": r["n_events"]}
+            row |= {"hits, test": r["hits_test"], "p, test": r["chance_p_test"], "alarm days": r["alarm_rate_test"]}
+            rows.append(row | {"AUC": r["auc"], "AP": r["ap"]})
+    return pd.DataFrame(rows)
 
 
 def result_line(method: str, reading: str, figures: dict[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from anomaly_routing.attribution import REACH, Garden, Grade, belongs_to, grade_network, look, stored_grade
-from anomaly_routing.model.checkpoints import load_checkpoint, rounded
+from anomaly_routing.attribution import (
+    ATTRIBUTION_NUMERICS,
+    REACH,
+    Garden,
+    Grade,
+    belongs_to,
+    grade_network,
+    key_of,
+    look,
+    stored_grade,
+)
+from anomaly_routing.model.checkpoints import load_checkpoint, rounded, save_checkpoint
 from anomaly_routing.model.config import make_config
 from anomaly_routing.model.network import Network
 from anomaly_routing.model.training import fit, make_training
@@ -26,15 +37,15 @@ def graded_checkpoint(path: Path, garden: Garden, folder: Path, part: str = "") 
 
 
 def graded_variants(
-    jobs: list[dict[str, Any]], garden: Garden, folder: Path, training: dict[str, Any]
+    jobs: list[dict[str, Any]], garden: Garden, folder: Path, training: dict[str, Any], weights: Path | None = None
 ) -> dict[tuple[str, int], Grade]:
     """(name, seed) -> grade. A job has `name` and may have `preset` (default intended), `overrides`, `seed` and its own
-    `training`, whose entries take the place of the common ones."""
+    `training`, whose entries take the place of the common ones. folder, weights : as in `graded_variant`."""
     grades = {}
     for job in jobs:
         job = {"preset": "intended", "overrides": {}, "seed": 0} | job
         own = training | job.pop("training", {})
-        grades[job["name"], job["seed"]] = graded_variant(garden, folder, training=own, **job)
+        grades[job["name"], job["seed"]] = graded_variant(garden, folder, training=own, weights=weights, **job)
     return grades
 
 
@@ -47,18 +58,28 @@ def graded_variant(
     overrides: dict[str, Any],
     seed: int,
     training: dict[str, Any],
+    weights: Path | None = None,
 ) -> Grade:
     """Grade a variant, trained on the undisturbed market and stopped on the tail of its training samples.
 
-    What is kept in `folder` is the grade, not the weights: with the same plants nothing is trained again.
+    The grade is kept in `folder`; the weights, where `weights` names a folder, there (a checkpoint for each design,
+    training, seed and market data): with the same plants nothing is graded again, with others nothing trained again.
     """
     config, settings = make_config(preset, **overrides), make_training(**training)
+    tensors, own = garden.ground.tensors, {"model": config.identity(), "training": asdict(settings), "seed": seed}
 
     def train_and_grade() -> Grade:
-        return grade_network(trained(garden.ground.tensors, config, settings, seed, name), garden)
+        make = partial(trained, tensors, config, settings, seed, name)
+        if weights is None:
+            return grade_network(make(), garden)
+        started = own | {"market": tensors.market, "data": tensors.data_hash, "numerics": ATTRIBUTION_NUMERICS}
+        path = weights / f"{name}-seed{seed}--{key_of(started)}.safetensors"
+        if not path.exists():
+            weights.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(path, make(), started)
+        return grade_network(load_checkpoint(path)[0], garden)
 
-    belongs = belongs_to(garden) | {"model": config.identity(), "training": asdict(settings), "seed": seed}
-    return stored_grade(folder, f"{name}-seed{seed}", belongs, train_and_grade)
+    return stored_grade(folder, f"{name}-seed{seed}", belongs_to(garden) | own, train_and_grade)
 
 
 def trained(tensors: Tensors, config: Any, settings: Any, seed: int, label: str = "") -> Network:
@@ -91,6 +112,21 @@ def disturbed(garden: Garden, noise: float = 0.0, order: np.ndarray | None = Non
     return replace(garden, ground=replace(garden.ground, tensors=moved), planted=planted)
 
 
+def single_days(garden: Garden, noise: float = 0.0, seed: int = 0) -> list[np.ndarray]:
+    """The last window [20, N, F] of each plant, with noise on every feature: what `shap_shares` explains, and what any
+    other reading must be read on to be compared with it."""
+    rng = np.random.default_rng(seed)
+    windows = [p.x[-REACH - 1 :] for p in garden.planted]
+    return [x + noise * rng.standard_normal(x.shape).astype(np.float32) for x in windows]
+
+
+def single_weights(net: Network, garden: Garden, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Routing weights [P, 4] of the network on the stock-days that `shap_shares` explains."""
+    seen = zip(garden.planted, single_days(garden, noise, seed), strict=True)
+    parts = [(p.plant.stocks[0], look(net, garden.ground.tensors, x, p.active[-1:], p.stress[-1:])) for p, x in seen]
+    return np.array([found["routing"][0, stock] for stock, found in parts])
+
+
 def shap_shares(net: Network, garden: Garden, seed: int = 0, noise: float = 0.0) -> np.ndarray:
     """Shares [P, 4] of the categories in the SHAP values of E, on the first stock and last session of each plant.
 
@@ -101,11 +137,10 @@ def shap_shares(net: Network, garden: Garden, seed: int = 0, noise: float = 0.0)
         warnings.simplefilter("ignore")
         import shap
 
-    tensors, rng = garden.ground.tensors, np.random.default_rng(seed)
+    tensors = garden.ground.tensors
     group, shares = np.array(tensors.categories), []
-    for p in garden.planted:
+    for p, x in zip(garden.planted, single_days(garden, noise, seed), strict=True):
         stock = p.plant.stocks[0]
-        x = p.x[-REACH - 1 :] + noise * rng.standard_normal(p.x[-REACH - 1 :].shape).astype(np.float32)
 
         def error(rows: np.ndarray, x: np.ndarray = x, p: Any = p, stock: int = stock) -> np.ndarray:
             out = np.empty(len(rows))

@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from anomaly_routing.data.bars import Bars
-from anomaly_routing.data.plants import Plant, PlantError, alter, check
+from anomaly_routing.data.changes import PlantError
+from anomaly_routing.data.plants import Plant, alter, check
 from anomaly_routing.data.prior_graph import prior_graph
 from anomaly_routing.data.simulate import default_splits, simulate_market
 from anomaly_routing.data.sources import MarketData, data_hash, from_frames, load_market
+from anomaly_routing.evaluation.events import load_events
 from anomaly_routing.features.catalogue import features
 from anomaly_routing.features.inputs import Inputs
 from anomaly_routing.features.panel import FEATURES_NUMERICS, Scaler, build_panel, compute_features, fit_scaler
@@ -93,6 +95,30 @@ def calm_sessions(tensors: Tensors, events: pd.DataFrame, part: np.ndarray | Non
     for t in tensors.sessions.searchsorted(pd.DatetimeIndex(events["date"])):
         calm[max(t - AROUND_EVENT, 0) : t + AROUND_EVENT + 1] = False
     return calm
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where a market's plants are put. stored, dated : its tensors and dated events as notebooks 01 and 02 left them.
+
+    ground : the same market, or the twin of a simulated one without its events. calm : `calm_sessions`.
+    """
+
+    stored: Tensors
+    dated: pd.DataFrame
+    ground: Ground
+    calm: np.ndarray
+
+
+def bench(paths: MarketPaths, splits: Splits, market_seed: int | None) -> Bench:
+    """The bench of a market. market_seed : of a simulated market; None for a real one."""
+    stored = Tensors.load(paths.interim / "tensors.npz")
+    dated = load_events(paths.interim / "events.yaml", stored.sessions, splits)
+    if market_seed is None:
+        ground = stored_ground(paths, stored)
+        return Bench(stored, dated, ground, calm_sessions(ground.tensors, dated))
+    ground = simulated_ground(market_seed, len(stored.tickers), len(stored.sessions), splits, paths.name)
+    return Bench(stored, dated, ground, calm_sessions(ground.tensors, dated.iloc[:0]))
 
 
 def plant_and_recompute(ground: Ground, plant: Plant) -> Planted:

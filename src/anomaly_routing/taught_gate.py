@@ -1,29 +1,42 @@
-"""A gate that has been taught: mechanism and alarm from one linear softmax, fitted on the events of simulated markets.
+"""A separate gate that has been taught: mechanism and alarm from one classifier, fitted in simulated markets.
 
 The paper's gate is never told what a mechanism looks like, so its weights need not mean anything (AUDIT A57). This one
-is told, by the only teacher that knows: the dated events of freshly simulated markets (`data.simulate_events`), beside
-their calm training days. Its inputs are the stock's own scaled features and their absolute values, so what was learnt
-there applies to any market with the same 29 features. It never sees a planted anomaly of `data.plants`, nor a real one.
+takes its place and repairs nothing in the model: routing, experts and graph are not used. It is told by teachers that
+know: the dated events of freshly simulated markets (`data.simulate_events`), or anomalies of random shape written into
+their prices (`data.lesson_plants`), beside calm training days. Its inputs are the stock's own scaled features, so what
+was learnt applies to any market with the same 29 features. It never sees a plant of `data.plants`, nor a real market.
+Which lessons, classifier and reading are used is chosen in `gate_choice`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from tqdm import tqdm
 
 from anomaly_routing.attribution import Garden, Grade, grade_pointwise
+from anomaly_routing.data.lesson_plants import write_lessons
 from anomaly_routing.data.simulate import default_splits, simulate_market
 from anomaly_routing.data.simulate_events import MECHANISMS
 from anomaly_routing.data.sources import from_frames
-from anomaly_routing.planting import made_ground
+from anomaly_routing.features.panel import build_panel, compute_features
+from anomaly_routing.planting import made_ground, simulated_ground
+from anomaly_routing.tensors import Tensors
 
 CALM = len(MECHANISMS)  # the class after the mechanisms
 CALM_A_MARKET = 1500  # stock-days
+
+
+READINGS = {
+    "given": "the mechanisms' probabilities, given that the stock-day is not calm",
+    "even": "the mechanisms' probabilities, that of calm shared evenly among them",
+    "surplus": "what the mechanisms' probabilities exceed their mean on calm lessons by",
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,38 @@ class Lessons:
         keep = np.isin(self.seed, seeds)
         return Lessons(self.x[keep], self.label[keep], self.seed[keep])
 
+    def and_also(self, other: Lessons) -> Lessons:
+        """These lessons and others."""
+        return Lessons(*(np.concatenate([getattr(self, k), getattr(other, k)]) for k in ("x", "label", "seed")))
+
+
+def varied_lessons(seeds: list[int], n_stocks: int = 32, n_sessions: int = 1400, copies: int = 3) -> Lessons:
+    """Stock-days of anomalies of random shape (`data.lesson_plants`) in simulated markets without events.
+
+    copies : of each market, with other lessons. Calm days are those of the undisturbed market's training span.
+    """
+    x, label, origin = [], [], []
+    for seed in tqdm(seeds, desc="simulated markets, lessons of varied shape", unit="market"):
+        ground = simulated_ground(seed, n_stocks, n_sessions)
+        tensors = ground.tensors
+        for copy in range(copies):
+            bars, truth = write_lessons(ground.bars, tensors.active, tensors.prior, [seed, CALM, copy])
+            prices = bars.table()
+            raw = compute_features(prices, ground.universe, bars.sessions)
+            panel = build_panel(raw, ground.scaler, prices, ground.universe, None, tensors.prior)
+            x.append(panel.x[truth >= 0])
+            label.append(truth[truth >= 0])
+        x.append(_calm_days(tensors, seed))
+        label.append(np.full(len(x[-1]), CALM))
+        origin.append(np.full(sum(map(len, x)) - sum(map(len, origin)), seed))
+    return Lessons(np.concatenate(x), np.concatenate(label), np.concatenate(origin))
+
+
+def _calm_days(tensors: Tensors, seed: int) -> np.ndarray:
+    calm = np.argwhere(tensors.active & tensors.train[:, None])
+    drawn = np.random.default_rng([seed, CALM]).permutation(len(calm))[:CALM_A_MARKET]
+    return tensors.x[tuple(calm[drawn].T)]
+
 
 def lessons(seeds: list[int], n_stocks: int = 32, n_sessions: int = 1400) -> Lessons:
     """Planted stock-days of simulated markets, and calm ones drawn from their training spans."""
@@ -58,35 +103,59 @@ def lessons(seeds: list[int], n_stocks: int = 32, n_sessions: int = 1400) -> Les
             t, stock = tensors.sessions.get_loc(hit.onset), tensors.tickers.index(hit.ticker)
             truth[t : t + MECHANISMS[name].duration, stock] = list(MECHANISMS).index(name)
         planted = (truth >= 0) & tensors.active & tensors.test[:, None]
-        calm = np.argwhere(tensors.active & tensors.train[:, None])
-        drawn = np.random.default_rng([seed, CALM]).permutation(len(calm))[:CALM_A_MARKET]
-        x += [tensors.x[planted], tensors.x[tuple(calm[drawn].T)]]
-        label += [truth[planted], np.full(len(drawn), CALM)]
-        origin += [np.full(planted.sum() + len(drawn), seed)]
+        calm = _calm_days(tensors, seed)
+        x += [tensors.x[planted], calm]
+        label += [truth[planted], np.full(len(calm), CALM)]
+        origin += [np.full(planted.sum() + len(calm), seed)]
     return Lessons(np.concatenate(x), np.concatenate(label), np.concatenate(origin))
 
 
 @dataclass(frozen=True)
 class TaughtGate:
-    """The fitted gate. `fit` it on lessons; `weights` and `score` take scaled features [..., F]."""
+    """The fitted gate. `fit` it on lessons; `weights` and `score` take scaled features [..., F].
+
+    reading : how weights are read off the probabilities, see `READINGS`. usual : mean probabilities of calm lessons.
+    """
 
     classifier: Pipeline
+    usual: np.ndarray
+    reading: str = "given"
 
     @classmethod
-    def fit(cls, taught: Lessons, shrinkage: float) -> TaughtGate:
-        """shrinkage : L2 penalty on the weights, larger is simpler; classes count the same (multinomial logit)."""
-        logit = LogisticRegression(C=1 / shrinkage, class_weight="balanced", max_iter=500)
-        return cls(make_pipeline(StandardScaler(), logit).fit(_both(taught.x), taught.label))
+    def fit(cls, taught: Lessons, shrinkage: float | None) -> TaughtGate:
+        """Classes count the same.
+
+        shrinkage : L2 penalty on the weights of a multinomial logit, larger is simpler. None: boosted trees.
+        """
+        if shrinkage is None:
+            trees = HistGradientBoostingClassifier(
+                max_iter=60, max_leaf_nodes=8, min_samples_leaf=40, l2_regularization=10.0, class_weight="balanced",
+                early_stopping=False, random_state=0,
+            )  # fmt: skip
+            fitted = make_pipeline(trees).fit(taught.x, taught.label)
+        else:
+            logit = LogisticRegression(C=1 / shrinkage, class_weight="balanced", max_iter=500)
+            fitted = make_pipeline(FunctionTransformer(_both), StandardScaler(), logit).fit(taught.x, taught.label)
+        return cls(fitted, _by_class(fitted, taught.x[taught.label == CALM]).mean(0))
+
+    def read(self, reading: str) -> TaughtGate:
+        """The same gate, its weights read in another way."""
+        if reading not in READINGS:
+            raise ValueError(f"no reading {reading!r}; there are: {', '.join(READINGS)}")
+        return replace(self, reading=reading)
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
         """[..., 5]: the mechanisms in the paper's order, then calm."""
-        flat = self.classifier.predict_proba(_both(x.reshape(-1, x.shape[-1])))
-        return flat.reshape(*x.shape[:-1], CALM + 1)
+        return _by_class(self.classifier, x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], CALM + 1)
 
     def weights(self, x: np.ndarray) -> np.ndarray:
-        """Routing weights [..., 4], sum 1: the mechanisms' probabilities, given that the stock-day is not calm."""
-        p = self.probabilities(x)[..., :CALM]
-        return p / p.sum(-1, keepdims=True)
+        """Routing weights [..., 4], sum 1, by the gate's reading."""
+        p = self.probabilities(x)
+        if self.reading == "even":
+            return p[..., :CALM] + p[..., CALM:] / CALM
+        if self.reading == "surplus":
+            p = np.maximum(p - self.usual, 1e-3)
+        return p[..., :CALM] / p[..., :CALM].sum(-1, keepdims=True)
 
     def score(self, x: np.ndarray) -> np.ndarray:
         """Anomaly score [...] in (0, 1): one minus the probability of calm."""
@@ -96,6 +165,13 @@ class TaughtGate:
 def grade_gate(garden: Garden, gate: TaughtGate) -> Grade:
     """Grade a taught gate on plants: its score, and its weights under `w`."""
     return grade_pointwise(garden, gate.score, {"w": gate.weights})
+
+
+def _by_class(classifier: Pipeline, x: np.ndarray) -> np.ndarray:
+    """Probabilities [n, 5]; 0 for a mechanism of which there was no lesson."""
+    found = np.zeros((len(x), CALM + 1))
+    found[:, classifier.classes_] = classifier.predict_proba(x)
+    return found
 
 
 def _both(x: np.ndarray) -> np.ndarray:

@@ -40,8 +40,10 @@ def returns(bars: Bars) -> np.ndarray:
     return np.diff(close, axis=0) / close[:-1]  # row t-1: session t
 
 
-@pytest.mark.parametrize("shapes", p.SETS)
-@pytest.mark.parametrize("mechanism", p.MECHANISMS)
+SHAPES = [(name, shapes) for name, kind in p.MECHANISMS.items() for shapes in kind.shape]
+
+
+@pytest.mark.parametrize(("mechanism", "shapes"), SHAPES)
 def test_only_the_planted_stock_days_move(bars, mechanism, shapes):
     """Returns, volumes and ranges of every other stock-day stay; a later price moves by one factor a stock."""
     plant = p.Plant(mechanism, **SPOT | {"shapes": shapes})
@@ -129,6 +131,11 @@ def test_a_spike_is_taken_back_and_a_flat_line_is_flat(bars):
         ({"delay": (0,)}, "one for each of 2 stocks"),
         ({"delay": (0, 0, 0)}, "one for each of 2 stocks"),
         ({"mechanism": "point", "sessions": 1}, "lasts 1 session, its shape needs 2"),
+        ({"mechanism": "point", "shapes": "fresh"}, "no plant 'point', 'fresh', 'medium'; there are: .*; main, twin;"),
+        ({"onset": 500.5}, "onset is 500.5; give whole numbers"),
+        ({"sessions": 4.0}, "sessions is 4.0; give whole numbers"),
+        ({"stocks": (0, 3.5)}, "stocks is .* whole numbers"),
+        ({"delay": (0, 0.5)}, "delay is .* whole numbers"),
     ],
 )
 def test_a_plant_that_cannot_be_is_refused(bars, change, message):
@@ -140,6 +147,50 @@ def test_a_plant_on_a_stock_that_does_not_trade_is_refused(bars):
     idle = int(np.flatnonzero(~bars.traded[490:510].all(0))[0])
     with pytest.raises(p.PlantError, match=f"{bars.tickers[idle]} did not trade"):
         p.alter(bars, [p.Plant("price_shock", **SPOT | {"stocks": (idle,), "delay": (0,)})])
+
+
+def test_a_stock_without_a_price_or_without_a_move_is_refused(bars):
+    hole, flat = bars.copy(), bars.copy()
+    hole.columns["adj_close"][495, 3] = np.nan
+    for name in ("open", "high", "low", "close", "adj_close"):
+        flat.columns[name][479:500, 3] = flat.columns[name][479, 3]
+    for altered, message in ((hole, "traded but lacks a price"), (flat, "did not move in 20 sessions before it")):
+        assert altered.traded[495, 3]
+        with pytest.raises(p.PlantError, match=f"{bars.tickers[3]} {message}"):
+            p.alter(altered, [p.Plant("price_shock", **SPOT)])
+
+
+def test_the_order_of_the_list_says_nothing(bars):
+    """Two plants on the same stock, six sessions apart; the second is sized by the market without the first."""
+    first = p.Plant("price_shock", **SPOT)
+    second = replace(first, onset=510, seed=6)
+    one, other = p.alter(bars, [first, second]), p.alter(bars, [second, first])
+    assert all(np.array_equal(one.columns[k], other.columns[k], equal_nan=True) for k in one.columns)
+    sd = np.log1p(returns(bars)[489:509, [0, 3]]).std(0, ddof=1)
+    assert np.allclose(np.abs((returns(one) - returns(bars))[509, [0, 3]]), 6 * sd, rtol=1e-9)
+
+
+def test_the_newer_shapes_do_what_their_arguments_say(bars):
+    """An overshoot, closes to and fro, a panic with volume, a turn that fades: the set `fresh`, by hand."""
+    spot, rows = SPOT | {"shapes": "fresh"}, [0, 3]
+    sd = np.log1p(returns(bars)[479:499, rows]).std(0, ddof=1)
+    old = returns(bars)[499:503, rows]
+
+    def made(mechanism: str) -> tuple[Bars, np.ndarray]:
+        new = p.alter(bars, [p.Plant(mechanism, **spot)])
+        return new, (returns(new)[499:503, rows] - old) / sd
+
+    _, jump = made("price_shock")
+    assert np.allclose(jump[1] / jump[0], -0.35) and np.allclose(np.abs(jump[0]), 7) and np.allclose(jump[2:], 0)
+    _, bounce = made("liquidity")
+    assert np.allclose(bounce, np.array([[0], [0.5], [-0.5], [0.5]]), atol=1e-9)
+    panic, _ = made("contagion")
+    assert np.allclose((panic.columns["volume"] / bars.columns["volume"])[500:504, rows], 1.6)
+    before = p.Plant("momentum", **spot).first
+    assert before == 474
+    near = np.log1p(returns(bars)[before - 21 : before - 1, rows]).std(0, ddof=1)
+    turn = made("momentum")[1] * sd / near
+    assert np.allclose(np.abs(turn), 3 * 0.6 ** np.arange(4)[:, None])
 
 
 def test_overlapping_plants_are_refused_and_separate_ones_are_not(bars):

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from anomaly_routing.data.bars import Bars
-from anomaly_routing.data.plants import MECHANISMS, MEMORY, SETS, STRENGTHS, Plant, PlantError
+from anomaly_routing.data.changes import MEMORY, PlantError
+from anomaly_routing.data.plants import MECHANISMS, SETS, STRENGTHS, Plant
 
 
 def draw_plants(
@@ -31,11 +32,11 @@ def draw_plants(
     names = (list(MECHANISMS).index(mechanism), list(STRENGTHS).index(strength), SETS.index(shapes))
     rng = np.random.default_rng([seed, *names])
     lead_in, plants = kind.lead_in[shapes], []
-    steady = _run_length(eligible)  # sessions in a row on which the stock traded, up to this one
+    steady = run_length(eligible)  # sessions in a row on which the stock traded, up to this one
     for _ in range(count):
         sessions = int(rng.integers(kind.sessions[0], kind.sessions[1] + 1))
         reach = lead_in + MEMORY + 2
-        last = np.flatnonzero(_run_length(calm) >= sessions)
+        last = np.flatnonzero(run_length(calm) >= sessions)
         last = last[last - sessions + 1 >= reach]
         if not len(last):
             raise PlantError(f"no {sessions} calm sessions in a row for a {mechanism} plant: move market.splits")
@@ -45,7 +46,7 @@ def draw_plants(
         if len(able) < max(wanted, 2):
             raise PlantError(f"only {len(able)} stocks trade around session {end}, a {mechanism} plant needs {wanted}")
         if kind.waves:
-            stocks, delay = _waves(prior, able, wanted, sessions, rng)
+            stocks, delay = waves(prior, able, wanted, sessions, rng)
         else:
             stocks, delay = rng.choice(able, wanted, replace=False), np.zeros(wanted, int)
         place = end - sessions + 1, sessions, tuple(map(int, stocks)), tuple(map(int, delay))
@@ -53,7 +54,7 @@ def draw_plants(
     return plants
 
 
-def _run_length(flags: np.ndarray) -> np.ndarray:
+def run_length(flags: np.ndarray) -> np.ndarray:
     """How many True in a row end here, along the first axis."""
     out = np.zeros(flags.shape, int)
     for t in range(len(flags)):
@@ -61,7 +62,7 @@ def _run_length(flags: np.ndarray) -> np.ndarray:
     return out
 
 
-def _waves(prior: np.ndarray, able: np.ndarray, wanted: int, sessions: int, rng: np.random.Generator) -> tuple:
+def waves(prior: np.ndarray, able: np.ndarray, wanted: int, sessions: int, rng: np.random.Generator) -> tuple:
     """A group that grows along the prior graph, a few stocks a session: positions and delays.
 
     With even chance a stock is drawn from the neighbours of those already reached, or from all, so that a group spans

@@ -2,15 +2,20 @@
 
 Nothing is written into features: a plant alters daily bars, and everything downstream is computed again. To add a
 mechanism, write its function and append one entry to `MECHANISMS` (at the end: the place in the table is part of the
-seed). It is then drawn, planted, seen or not seen, and pictured. What attributes has a column for each of the paper's
-four mechanisms and none for it, so it has a row in the confusion matrices (what it is taken for) and no part in the
-accuracy; the taught gate gets a column when the mechanism is appended to the simulator's table too.
-How the shapes differ from the events of the simulated market (`simulate_events`), on which the taught gate is taught:
+seed), with its arguments for each set in which it is to be planted. It is then drawn, planted, seen or not seen, and
+pictured. What attributes has a column for each of the paper's four mechanisms and none for it, so it has a row in the
+confusion matrices (what it is taken for) and no part in the accuracy; the taught gate gets a column when the mechanism
+is appended to the simulator's table too, and learns it when it has lessons (`lesson_plants.SHAPES`).
+
+How the shapes differ from the events of the simulated market (`simulate_events`), the lessons of the first taught gate:
 a freeze stretches the bars around unchanged closes where the simulator widens quotes; contagion mixes returns with one
 falling factor and reaches the stocks in waves where the simulator pushes them along a decaying profile. Two shapes of
 the set `main` are close to the simulator's: a price shock is one jump of six standard deviations in both, and a trend
 is constant and then turns in both. `twin` has neither (two steps overnight, a trend that accelerates), so it is the
-sterner test.
+sterner test. `trial` serves the choice of a taught gate, on simulated markets alone; `fresh` was written down before
+that choice and confirms it. What a gate is taught on is drawn elsewhere, in `lesson_plants`: its ranges were written
+after `twin` and `fresh` and hold the sizes of both, so these sets say what a gate does within them. `far` was written
+after the choice, each of its shapes outside these ranges in some size, and says what it does beyond.
 """
 
 from __future__ import annotations
@@ -23,56 +28,12 @@ from typing import Any
 import numpy as np
 
 from anomaly_routing.data.bars import Bars
+from anomaly_routing.data.changes import MEMORY, Change, PlantError, Scene, write_change
 
-MEMORY = 20  # sessions before the first altered one that give the standard deviation, and must have traded
 STRENGTHS = {"weak": 0.5, "medium": 1.0, "strong": 1.5}  # every size is multiplied by it; SPEC 9.5 is `medium`
-SETS = ("main", "twin")  # `twin` has other shape parameters and confirms what `main` and the simulator have chosen
+SETS = ("main", "twin", "trial", "fresh", "far")  # of shapes; the place is part of the seed
+FIRST_SETS = SETS[:2]  # the key of a stored grade of their plants holds the shapes of both
 KINDS = ("mechanism", "chapter")
-
-
-class PlantError(ValueError):
-    """A plant that cannot be: which one, what is wrong, what to do."""
-
-
-@dataclass
-class Change:
-    """What a plant does to D sessions of n stocks, float64 [D, n] each.
-
-    simple : new simple returns of the total-return close. gap : share of the extra return that comes before the open.
-    volume : factor on the shares traded. widen : the high and the low move out by half of it, in units of the day's
-    range. flat : the whole bar is its close.
-    """
-
-    simple: np.ndarray
-    gap: float = 0.0
-    volume: np.ndarray | float = 1.0
-    widen: np.ndarray | float = 0.0
-    flat: bool = False
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a mechanism sees: D altered sessions of n stocks, the last `graded` of which count.
-
-    simple : returns as they were [D, n]. sd : standard deviation of the 20 returns before the plant [n].
-    delay : sessions after the onset at which each stock is hit [n]. strength : multiplies every size.
-    """
-
-    simple: np.ndarray
-    sd: np.ndarray
-    delay: np.ndarray
-    graded: int
-    strength: float
-    rng: np.random.Generator
-
-    @property
-    def hit(self) -> np.ndarray:
-        """Bool [D, n]: from the session on which the stock is hit."""
-        day = np.arange(len(self.simple))[:, None] - (len(self.simple) - self.graded)
-        return day >= self.delay
-
-    def signs(self) -> np.ndarray:
-        return self.rng.choice([-1.0, 1.0], len(self.sd))
 
 
 def price_shock(scene: Scene, sigmas: float, days: tuple[float, ...], volume: float, gap: float) -> Change:
@@ -83,25 +44,31 @@ def price_shock(scene: Scene, sigmas: float, days: tuple[float, ...], volume: fl
     return Change(simple, gap=gap, volume=np.where(scene.hit, volume**scene.strength, 1.0))
 
 
-def liquidity(scene: Scene, widen: float, volume: float, ramp: bool) -> Change:
-    """Trading dries up and the day's range is stretched around unchanged closes."""
+def liquidity(scene: Scene, widen: float, volume: float, ramp: bool, bounce: float = 0.0) -> Change:
+    """Trading dries up and the day's range is stretched around closes that are unchanged, or that jump to and fro."""
     depth = np.linspace(1 / scene.graded, 1.0, scene.graded)[:, None] if ramp else np.ones((scene.graded, 1))
     depth = scene.strength * depth * np.ones_like(scene.simple)
-    return Change(scene.simple.copy(), volume=volume**depth, widen=widen * depth)
+    turn = np.diff(np.arange(len(scene.simple)) % 2, prepend=0)[:, None]  # there, back, there
+    simple = scene.simple + bounce * scene.strength * scene.sd * turn
+    return Change(simple, volume=volume**depth, widen=widen * depth)
 
 
-def contagion(scene: Scene, mix: float, factor: float, noise: float) -> Change:
-    """Returns give way to a common falling factor: (1 - mix) r + mix sd f, from the day on which a stock is reached."""
+def contagion(scene: Scene, mix: float, factor: float, noise: float, volume: float = 1.0) -> Change:
+    """Returns give way to a common falling factor: (1 - mix) r + mix sd f, from the day on which a stock is reached;
+    volume may rise."""
     fall = scene.strength * factor + noise * scene.rng.standard_normal((len(scene.simple), 1))
     mixed = (1 - mix) * scene.simple + mix * scene.sd * fall
-    return Change(np.where(scene.hit, mixed, scene.simple))
+    return Change(np.where(scene.hit, mixed, scene.simple), volume=np.where(scene.hit, volume**scene.strength, 1.0))
 
 
-def momentum(scene: Scene, trend: float, turn: float, accelerate: bool) -> Change:
-    """A steady trend of `trend` standard deviations a session, up or down by chance, that turns at the onset."""
+def momentum(scene: Scene, trend: float, turn: float, accelerate: bool, fade: float = 1.0) -> Change:
+    """A steady trend of `trend` standard deviations a session, up or down by chance, that turns at the onset.
+
+    fade : factor on the turn from session to session.
+    """
     before = len(scene.simple) - scene.graded
     pace = np.linspace(0, 2, before) if accelerate else np.ones(before)
-    drift = np.concatenate([trend * pace, np.full(scene.graded, -turn)])[:, None]
+    drift = np.concatenate([trend * pace, -turn * fade ** np.arange(scene.graded)])[:, None]
     return Change(scene.simple + scene.strength * scene.sd * scene.signs() * drift)
 
 
@@ -126,7 +93,7 @@ def collective(scene: Scene) -> Change:
 
 @dataclass(frozen=True)
 class Mechanism:
-    """One kind of plant. `shape` of each set: arguments of `act`.
+    """One kind of plant. `shape` of each set in which it is planted: arguments of `act`.
 
     stocks, sessions : fewest and most. lead_in : sessions of build-up before the onset, by set. waves : the stocks are
     reached one after the other along the prior graph.
@@ -150,6 +117,9 @@ MECHANISMS: dict[str, Mechanism] = {
         {
             "main": {"sigmas": 6.0, "days": (1.0,), "volume": 2.0, "gap": 0.0},
             "twin": {"sigmas": 5.0, "days": (0.6, 0.4), "volume": 3.0, "gap": 1.0},
+            "trial": {"sigmas": 4.5, "days": (0.5, 0.3, 0.2), "volume": 1.6, "gap": 0.5},
+            "fresh": {"sigmas": 7.0, "days": (1.0, -0.35), "volume": 2.5, "gap": 0.75},
+            "far": {"sigmas": 6.0, "days": (1.0, -0.8), "volume": 8.0, "gap": 0.0},
         },
     ),
     "liquidity": Mechanism(
@@ -158,6 +128,9 @@ MECHANISMS: dict[str, Mechanism] = {
         {
             "main": {"widen": 2.0, "volume": 0.2, "ramp": False},
             "twin": {"widen": 3.0, "volume": 0.3, "ramp": True},
+            "trial": {"widen": 1.5, "volume": 0.15, "ramp": True},
+            "fresh": {"widen": 1.2, "volume": 0.25, "ramp": False, "bounce": 0.5},
+            "far": {"widen": 5.5, "volume": 0.95, "ramp": False},
         },
     ),
     "contagion": Mechanism(
@@ -166,6 +139,9 @@ MECHANISMS: dict[str, Mechanism] = {
         {
             "main": {"mix": 0.8, "factor": -2.0, "noise": 0.5},
             "twin": {"mix": 0.6, "factor": -2.0, "noise": 1.5},
+            "trial": {"mix": 0.9, "factor": -1.5, "noise": 1.0},
+            "fresh": {"mix": 0.7, "factor": -2.5, "noise": 0.3, "volume": 1.6},
+            "far": {"mix": 0.3, "factor": -4.5, "noise": 2.0, "volume": 0.7},
         },
         stocks=(10, 10),
         sessions=(3, 5),
@@ -177,8 +153,11 @@ MECHANISMS: dict[str, Mechanism] = {
         {
             "main": {"trend": 1.5, "turn": 1.5, "accelerate": False},
             "twin": {"trend": 1.5, "turn": 2.5, "accelerate": True},
+            "trial": {"trend": 1.2, "turn": 2.0, "accelerate": False},
+            "fresh": {"trend": 1.0, "turn": 3.0, "accelerate": False, "fade": 0.6},
+            "far": {"trend": 0.5, "turn": 4.0, "accelerate": True},
         },
-        lead_in={"main": 20, "twin": 12},
+        lead_in={"main": 20, "twin": 12, "trial": 15, "fresh": 26, "far": 40},
     ),
     "point": Mechanism(
         point, "point", {"main": {"sigmas": 5.0}, "twin": {"sigmas": 4.0}}, sessions=(2, 2), kind="chapter", needs=2
@@ -231,9 +210,12 @@ class Plant:
 def alter(bars: Bars, plants: list[Plant]) -> Bars:
     """The bars with the plants in them; what comes after a plant keeps its returns, on the new price level.
 
+    Every plant is measured by the bars as they were, so the order of the list says nothing.
+
     Raises PlantError, naming the plant and the reason: outside the panel, on a stock that did not trade on every
-    session from 20 before the plant to its end, a delay for which the plant is too short, fewer sessions than the shape
-    needs, two plants in the same sessions, a price or a low that is not positive.
+    session from 20 before the plant to its end, that lacks a price there or did not move in the 20 before, a position
+    that is no whole number, a delay for which the plant is too short, fewer sessions than the shape needs, two plants
+    in the same sessions, a price or a low that is not positive.
     """
     new = bars.copy()
     for plant in plants:
@@ -242,21 +224,25 @@ def alter(bars: Bars, plants: list[Plant]) -> Bars:
     for (_, end, a), (begin, _, b) in pairwise(spans):
         if begin <= end:
             raise PlantError(f"{_name(plants[a], bars)} and {_name(plants[b], bars)} overlap: plant them in two copies")
-    for plant in plants:
-        _apply(new, plant)
+    for _, _, k in spans:
+        _apply(new, bars, plants[k])
     return new
 
 
 def _name(plant: Plant, bars: Bars) -> str:
-    inside = 0 <= plant.onset < len(bars.sessions)
+    inside = isinstance(plant.onset, int | np.integer) and 0 <= plant.onset < len(bars.sessions)
     return f"{plant.mechanism} plant of {f'{bars.sessions[plant.onset]:%Y-%m-%d}' if inside else plant.onset}"
 
 
 def check(plant: Plant, bars: Bars) -> None:
     """Raise PlantError when the bars cannot carry the plant; see `alter`."""
-    if plant.mechanism not in MECHANISMS or plant.shapes not in SETS or plant.strength not in STRENGTHS:
-        known = f"{', '.join(MECHANISMS)}; {', '.join(SETS)}; {', '.join(STRENGTHS)}"
+    shapes = MECHANISMS[plant.mechanism].shape if plant.mechanism in MECHANISMS else SETS
+    if plant.mechanism not in MECHANISMS or plant.shapes not in shapes or plant.strength not in STRENGTHS:
+        known = f"{', '.join(MECHANISMS)}; {', '.join(shapes)}; {', '.join(STRENGTHS)}"
         raise PlantError(f"no plant {plant.mechanism!r}, {plant.shapes!r}, {plant.strength!r}; there are: {known}")
+    for what in ("onset", "sessions", "stocks", "delay"):
+        if np.asarray(given := getattr(plant, what)).dtype.kind not in "iu" and np.size(given):
+            raise PlantError(f"{_name(plant, bars)}: {what} is {given}; give whole numbers, sessions and positions")
     s, n = bars.traded.shape
     stocks = np.array(plant.stocks)
     if plant.first - MEMORY < 1 or plant.last >= s or plant.sessions < 1:
@@ -274,13 +260,21 @@ def check(plant: Plant, bars: Bars) -> None:
     if idle.any():
         names = ", ".join(bars.tickers[stocks[idle]])
         raise PlantError(f"{_name(plant, bars)}: {names} did not trade on every session around it: choose other stocks")
+    around = slice(plant.first - MEMORY - 1, plant.last + 1)
+    known = np.all([np.isfinite(column[around, stocks]) for column in bars.columns.values()], axis=(0, 1))
+    if not known.all():
+        names = ", ".join(bars.tickers[stocks[~known]])
+        raise PlantError(f"{_name(plant, bars)}: {names} traded but lacks a price there: mend it, or choose others")
+    moved = np.ptp(bars.columns["adj_close"][plant.first - MEMORY - 1 : plant.first, stocks], axis=0) > 0
+    if not moved.all():
+        names = ", ".join(bars.tickers[stocks[~moved]])
+        raise PlantError(f"{_name(plant, bars)}: {names} did not move in {MEMORY} sessions before it: no size to go by")
 
 
-def _apply(bars: Bars, plant: Plant) -> None:
-    """Write one plant into the bars, in place."""
+def _apply(bars: Bars, original: Bars, plant: Plant) -> None:
+    """Write one plant, measured by the original bars, into others, in place."""
     mechanism, stocks = MECHANISMS[plant.mechanism], np.array(plant.stocks)
-    eve, span = plant.first - 1, slice(plant.first, plant.last + 1)
-    close = bars.columns["adj_close"][eve - MEMORY : plant.last + 1, stocks]
+    close = original.columns["adj_close"][plant.first - 1 - MEMORY : plant.last + 1, stocks]
     simple = close[1:] / close[:-1] - 1
     scene = Scene(
         simple[MEMORY:],
@@ -291,24 +285,4 @@ def _apply(bars: Bars, plant: Plant) -> None:
         np.random.default_rng(plant.seed),
     )
     change = mechanism.act(scene, **mechanism.shape[plant.shapes])
-    if (change.simple <= -1).any():
-        raise PlantError(f"{_name(plant, bars)} takes a price to zero or below: plant it weaker, or in calmer stocks")
-    level = np.cumprod((1 + change.simple) / (1 + scene.simple), axis=0)
-    before = np.vstack([np.ones(len(stocks)), level[:-1]])
-    opening = before * (level / before) ** change.gap
-    grown = {"open": opening, "close": level, "high": np.sqrt(opening * level), "low": np.sqrt(opening * level)}
-    bar = {name: bars.columns[name][span, stocks] * factor for name, factor in grown.items()}
-    top, bottom = np.maximum(bar["open"], bar["close"]), np.minimum(bar["open"], bar["close"])
-    high, low = np.maximum(bar["high"], top), np.minimum(bar["low"], bottom)
-    stretch = change.widen * (high - low) / 2
-    bar["high"], bar["low"] = high + stretch, low - stretch
-    if change.flat:
-        bar |= dict.fromkeys(("open", "high", "low"), bar["close"])
-    if (bar["low"] <= 0).any():
-        raise PlantError(f"{_name(plant, bars)} takes a low to zero or below: plant it weaker, or in calmer stocks")
-    for name, values in bar.items():
-        bars.columns[name][span, stocks] = values
-    bars.columns["adj_close"][span, stocks] *= level
-    bars.columns["volume"][span, stocks] *= change.volume
-    for name in ("open", "high", "low", "close", "adj_close"):
-        bars.columns[name][plant.last + 1 :, stocks] *= level[-1]
+    write_change(bars, change, scene.simple, plant.first, stocks, _name(plant, bars))

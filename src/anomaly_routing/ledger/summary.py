@@ -31,6 +31,11 @@ SLIPS = "T3.eqref."  # claims about the equation numbers that Table 3 cites
 MODEL = "intended"
 PROTOCOLS = ("paper", "matched")
 RIVALS = ("tranad", "ghrn_star")  # the paper's best two
+CONFIRMING = ("twin", "fresh", "far")  # sets of planted anomalies on which nothing was chosen
+RULES_OF_ATTRIBUTION = {
+    "largest_mean_feature": "largest mean |feature| / signal",
+    "largest_expert_error": "intended / l",
+}
 SHOWN = 6  # claims named in a list; the rest is counted
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -55,6 +60,31 @@ def luck(methods: dict[str, Any]) -> dict[str, float | None]:
         best = max(known, key=lambda line: line["hits"])
         found["gain"] = 100 * (ours["expected_hits_by_chance"] - best["expected_hits_by_chance"]) / n
     return found
+
+
+def attribution_rows(graded: dict[str, Any]) -> pd.DataFrame:
+    """Who names the planted mechanism, medium strength, the set first on which the taught gate names least.
+
+    graded : the content of `attribution.json`. Columns: set, attribution by, named right with its exact interval,
+    plants, chance, mark.
+    """
+    known, rows = {"main": graded["variants"] | graded["plain_rules"]}, []
+    known |= {shapes: graded[shapes] for shapes in CONFIRMING if shapes in graded}
+    for shapes, found in known.items():
+        for who in graded["headline"]:
+            key = who if who in found else RULES_OF_ATTRIBUTION.get(who)
+            if key in found:
+                figures = found[key].get("by_strength", {}).get("medium", found[key])
+                preset, _, reading = key.partition(" / ")
+                low, high = figures["top1_interval"]
+                row = {"set": shapes, "attribution by": who, "named right": figures["top1"], "95% low": low}
+                mark = "collapsed: by arithmetic" if preset in graded["collapsed"] and reading == "w" else ""
+                row |= {"95% high": high, "plants": figures["n_plants"], "chance": graded["chance"], "mark": mark}
+                rows.append(row)
+    table = pd.DataFrame(rows)
+    gate = table[table["attribution by"] == "taught gate / w"].set_index("set")["named right"]
+    order = list(gate.sort_values(kind="stable").index)
+    return table.sort_values("set", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
 
 
 def earned(table: pd.DataFrame) -> pd.DataFrame:
