@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from anomaly_routing import attribution_words as w
+from anomaly_routing.attribution import Grade
 from anomaly_routing.attribution_checks import PLAIN, TAUGHT
 from anomaly_routing.attribution_tables import TAUGHT_ON, shape_table
 from anomaly_routing.data.plants import MECHANISMS, PAPER
@@ -40,9 +41,9 @@ def test_the_aim_is_met_or_says_what_is_missing():
     for shapes, change, words in (
         ("main", {TAUGHT: figures(0.7)}, "on `main` the taught gate names 70%"),
         ("main", {PLAIN: figures(0.66)}, "on `main` the plain rule names 66%"),
-        ("twin", {TAUGHT: figures(0.9, 0.7)}, "AUROC falls to 0.70 from 0.80 of largest mean |feature|"),
-        ("twin", {"literal": figures(0.2, 0.85)}, "AUROC falls to 0.80 from 0.85 of literal"),
-        ("fresh", {TAUGHT: figures(0.9) | {"recall_at_5": 0.5}}, "recall falls to 0.50 from 0.80"),
+        ("twin", {TAUGHT: figures(0.9, 0.7)}, "AUROC falls to 0.700 from 0.800 of largest mean |feature|"),
+        ("twin", {"literal": figures(0.2, 0.85)}, "AUROC falls to 0.800 from 0.850 of literal"),
+        ("fresh", {TAUGHT: figures(0.9) | {"recall_at_5": 0.5}}, "recall falls to 0.500 from 0.800"),
     ):
         changed = SETS | {shapes: SETS[shapes] | change}
         assert not w.goal(changed)[0] and words in w.goal_sentence(changed)
@@ -51,7 +52,8 @@ def test_the_aim_is_met_or_says_what_is_missing():
 def test_the_verdict_leads_with_the_sternest_set_and_the_plain_rule():
     """Of 40 plants of the twin set, 30 of them shocks: seen and named are 0.05 x 30 + 0.7 x 10."""
     text = w.verdict(SETS, {}, TABLE)
-    assert text.startswith("No: of 100 anomalies planted in the sternest set, `twin`, the largest mean absolute")
+    trust = "As printed no, a separate taught gate in their place yes on `twin`, `fresh`, `main` (mark: 80% right): "
+    assert text.startswith(trust + "of 100 anomalies planted in the sternest set, `twin`, the largest mean absolute")
     assert text.index("names 40%") < text.index("the routing weights") < text.index("names 85%")
     within = "(80% to 90%, shapes within its lessons; 95% in `fresh`, 90% in `main`, within them)"
     assert within in text and "mends nothing in the model" in text
@@ -67,10 +69,36 @@ def test_the_verdict_leads_with_the_sternest_set_and_the_plain_rule():
 
 def test_printed_weights_are_trusted_only_where_they_earn_it():
     able = SETS | {"twin": found(figures(0.85), figures(0.4), figures(0.2), literal=figures(0.9))}
-    assert w.verdict(able, {}, TABLE).startswith("Yes: of 100")
-    assert w.verdict(able, {"literal": ", by arithmetic"}, TABLE).startswith("No: of 100")
+    assert w.verdict(able, {}, TABLE).startswith("As printed yes, a separate")
+    assert w.verdict(able, {"literal": ", by arithmetic"}, TABLE).startswith("As printed no, a separate")
     told = w.printed_clause(able["twin"], {"intended": ", by arithmetic"})
-    assert "(`intended`) 20%, collapsed to one expert and as the equations stand (`literal`) 90%" in told
+    assert "(`intended`) 20%, by arithmetic and as the equations stand (`literal`) 90%" in told
+
+
+def test_a_gate_is_trusted_set_by_set():
+    mixed = SETS | {"far": found(figures(0.79), figures(0.4), figures(0.2))}
+    assert "place yes on `twin`, `fresh`, `main` and no on `far` (mark: 80% right)" in w.trust_clause(mixed, False)
+    assert "place no on `far` (mark" in w.trust_clause({"far": mixed["far"]}, False)
+
+
+def test_dead_gates_are_not_compared():
+    dead, alive = np.eye(4)[np.full(8, 2)], np.eye(4)[np.arange(8) % 4]
+    assert w.is_constant(dead) and w.is_constant(0.995 * dead + 0.00125) and not w.is_constant(alive)
+    assert not w.is_constant(np.tile([0.05, 0.9, 0.05, 0.0], (8, 1)))
+    grades = {("a", 0): Grade([], {"w": dead}), ("a", 1): Grade([], {"w": alive}), ("b", 0): Grade([], {"w": alive})}
+    shown = {"a": figures(0.9), "b": figures(0.3)}
+    text = w.variants_sentence(grades, shown, 60)
+    assert "what they name right is arithmetic: `a` (seed 0). By the weights, `b` names most of the others, 30%" in text
+    none = w.variants_sentence({("a", 0): grades["a", 0]}, {"a": shown["a"]}, 60)
+    assert none.endswith("By the weights nothing can be compared.")
+
+
+def test_the_best_reading_that_was_shown_nothing():
+    of_main = {(PLAIN, "signal"): figures(0.7), (TAUGHT, "w"): figures(0.99), ("variant", "l_std"): figures(0.75)}
+    text = w.unshown_sentence(of_main, SETS)
+    assert "`variant / l_std`, names 75% and is not graded on the other sets; the taught gate 85% on `twin`" in text
+    del of_main["variant", "l_std"]
+    assert f"`{PLAIN} / signal`, names 70% and 40% on `twin`" in w.unshown_sentence(of_main, SETS)
 
 
 def test_the_worst_mechanism_comes_first():
@@ -116,7 +144,7 @@ def test_what_the_log_says_of_other_seeds(store):
     text = w.seeds_sentence("intended", seeds, figures(0.25))
     assert "seed 0: 0.00, 0.00, 0.00, 1.00, collapsed" in text and "by arithmetic" in text
     assert "seed 1: 0.20, 0.20, 0.20, 0.40, not collapsed" in text
-    assert "weights are not stored, 1 and 2 did not collapse" in w.collapse_note(seeds)
+    assert "not graded, their weights not being stored, 1 and 2 did not collapse" in w.collapse_note(seeds)
     assert "2 did not collapse, 1 collapsed too" in w.collapse_note(seeds.assign(collapsed=[True, True, False]))
     assert w.collapse_note(seeds.assign(collapsed=False)) == ""
     rows = w.seeds_over_sessions(store.folder, seeds)
@@ -124,13 +152,13 @@ def test_what_the_log_says_of_other_seeds(store):
     other = next(p.name for p in store.current() if p.name.startswith("literal"))
     alone = w.routing_of_seeds(store.folder, other)
     assert not w.is_collapsed(alone) and w.seeds_over_sessions(store.folder, alone) == []
-    assert "There is no other seed." in w.seeds_sentence("literal", alone, figures(0.3))
+    assert "stores no other seed of it." in w.seeds_sentence("literal", alone, figures(0.3))
     assert not len(w.routing_of_seeds(store.folder, "none.npz"))
 
 
 def test_smaller_findings_follow_the_figures():
     better, worse = figures(0.9, 0.9), figures(0.9, 0.7)
-    assert "AUROC lower, 0.70 against 0.90 of norm" in w.lost_sentence("main", worse, {"norm": better})
+    assert "AUROC lower, 0.700 against 0.900 of norm" in w.lost_sentence("main", worse, {"norm": better})
     assert "AUROC not lower" in w.lost_sentence("main", better, {"norm": worse})
     by = {
         "gate": {"medium": figures(0.9), "strong": figures(0.7)},
@@ -156,7 +184,7 @@ def test_smaller_findings_follow_the_figures():
             "correlation": np.nan,
         }
     ]
-    assert "the same largest weight for 0% of the plants, no correlation: one is constant." in w.seeds_agree_sentence(
+    assert "the same largest weight for 0% of the plants, no correlation: at least one is constant." in w.seeds_agree_sentence(
         rows
     )
     assert "no second seed" in w.seeds_agree_sentence([])

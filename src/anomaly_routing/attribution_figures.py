@@ -175,22 +175,17 @@ def _draw_session(
     for i, j in np.argwhere(np.triu(ground.tensors.prior * np.outer(reached, reached)) > 0):
         ax.plot(*place[[i, j]].T, color=GREY, lw=0.8, zorder=0)
     rim = {"edgecolors": np.where(reached, INK, GREY), "linewidths": np.where(reached, 1.4, 0.4)}
-    dots = ax.scatter(*place.T, c=weight, s=14 + 30 * reached + 30 * score, cmap=colours, vmin=0, vmax=1, **rim)
+    dots = ax.scatter(*place.T, c=weight, s=8 + 90 * score, cmap=colours, vmin=0, vmax=1, **rim)
     mine = np.flatnonzero(reached)
-    for k, stock in enumerate(mine[np.argsort(angle[mine])]):  # one further in than the next
-        where = {
-            "ha": "center",
-            "va": "center",
-            "fontsize": 7.5,
-            "color": INK,
-            "bbox": {"fc": "white", "lw": 0, "pad": 0.6},
-        }
-        ax.text(*((0.82, 0.64, 0.46)[k % 3] * place[stock]), ground.tensors.tickers[stock], **where)
+    for k, stock in enumerate(mine[np.argsort(angle[mine])]):  # outside the circle, every other one farther out
+        turn, left = np.degrees(angle[stock]), np.cos(angle[stock]) < 0
+        way = {"rotation": turn + 180 * left, "rotation_mode": "anchor", "ha": "right" if left else "left"}
+        at = (1.08, 1.36)[k % 2] * place[stock]
+        ax.text(*at, ground.tensors.tickers[stock], va="center", fontsize=7, color=INK, **way)
     for name in np.unique(sector):
         middle = angle[sector == name].mean()
-        side = "left" if np.cos(middle) > 0.2 else "right" if np.cos(middle) < -0.2 else "center"
         label = "".join(word[:2] for word in name.split()) if " " in name else name[:4]
-        ax.text(1.14 * np.cos(middle), 1.14 * np.sin(middle), label, ha=side, va="center", fontsize=7, color=GREY)
-    ax.set(aspect="equal", xlim=(-1.35, 1.35), ylim=(-1.25, 1.25))
+        ax.text(0.8 * np.cos(middle), 0.8 * np.sin(middle), label, ha="center", va="center", fontsize=7, color=GREY)
+    ax.set(aspect="equal", xlim=(-1.7, 1.7), ylim=(-1.6, 1.6))
     ax.axis("off")
     return dots

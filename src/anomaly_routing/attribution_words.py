@@ -12,7 +12,7 @@ import pandas as pd
 
 from anomaly_routing.attribution_checks import PLAIN, TAUGHT, overall, worst
 from anomaly_routing.evaluation.injection import agreement
-from anomaly_routing.model.findings import collapsed_runs, kept_line
+from anomaly_routing.model.findings import COLLAPSED, collapsed_runs, kept_line
 from anomaly_routing.prose import sentence
 from anomaly_routing.runs import RunStore, read_meta, read_run
 
@@ -59,8 +59,49 @@ def collapse_note(seeds: pd.DataFrame) -> str:
     dead = [str(row.seed) for row in others.itertuples() if row.collapsed]
     alive = [str(row.seed) for row in others.itertuples() if not row.collapsed]
     told = [f"{' and '.join(n)} {verb}" for n, verb in ((alive, "did not collapse"), (dead, "collapsed too")) if n]
-    rest = f"; of the seeds whose weights are not stored, {', '.join(told)}" if told else ""
+    rest = f"; of the seeds that are not graded, their weights not being stored, {', '.join(told)}" if told else ""
     return f", by arithmetic, since the graded seed's gate has collapsed to one expert{rest}"
+
+
+def is_constant(weights: np.ndarray) -> bool:
+    """Whether routing weights [P, 4] give every plant to the same expert, all but entirely."""
+    return bool((weights.mean(0) > COLLAPSED).any())
+
+
+def variants_sentence(grades: Mapping[tuple[str, int], Any], figures: Mapping[str, Figures], count: int) -> str:
+    """What the trained variants' weights name, apart from gates that are dead. grades : (variant, seed) -> grade.
+
+    figures : variant -> of its first seed's weights, at medium strength, on `count` plants.
+    """
+    dead = [f"`{v}` (seed {seed})" for (v, seed), grade in grades.items() if is_constant(grade.by_rule["w"])]
+    alive = [v for v in figures if not is_constant(grades[v, 0].by_rule["w"])]
+    text = "Trained for this grading alone, on {n} of the medium plants: {names}; compare them with each other. "
+    if dead:
+        text += "These gates route every plant to one expert, so that what they name right is arithmetic: {dead}. "
+    text += "By the weights, {best}." if alive else "By the weights nothing can be compared."
+    best = max(alive, key=lambda v: figures[v]["top1"], default="")
+    told = "`{}` names most of the others, {:.0%} ({:.0%} to {:.0%})"
+    return sentence(
+        text, n=count, names=", ".join(f"`{v}`" for v in figures), dead=", ".join(dead),
+        best=told.format(best, figures[best]["top1"], *figures[best]["top1_interval"]) if best else "",
+    )  # fmt: skip
+
+
+def unshown_sentence(found: Mapping[tuple[str, str], Figures], sets: Sets) -> str:
+    """The best reading of the first set that was shown no example, and what it and the taught gate name elsewhere.
+
+    found : (method, reading) -> figures at medium strength.
+    """
+    method, reading = max((key for key in found if key[0] != TAUGHT), key=lambda key: found[key]["top1"])
+    others = [f"{of[PLAIN]['top1']:.0%} on `{shapes}`" for shapes, of in sets.items() if shapes != "main"]
+    rest = f"and {', '.join(others)}" if method == PLAIN else "and is not graded on the other sets"
+    if method in PRINTED:
+        rest = "and less by its weights: see the tables of the other sets"
+    return sentence(
+        "On `main` the best reading that was shown no example, {best}, names {top:.0%} {rest}; the taught gate {own}.",
+        best=f"`{method} / {reading}`", top=found[method, reading]["top1"], rest=rest,
+        own=", ".join(f"{of[TAUGHT]['top1']:.0%} on `{shapes}`" for shapes, of in sets.items()),
+    )  # fmt: skip
 
 
 def seeds_sentence(preset: str, seeds: pd.DataFrame, figures: Figures) -> str:
@@ -80,7 +121,8 @@ def seeds_sentence(preset: str, seeds: pd.DataFrame, figures: Figures) -> str:
             "With constant weights every plant gets the same name: the {top:.0%} that are right are so by arithmetic, "
             "the share of one mechanism among the plants, and the interval around them says nothing. "
         )
-    text += "Other seeds, whose weights are not stored: {others}." if others else "There is no other seed."
+    none = "The stage `model` stores no other seed of it."
+    text += "Other seeds, whose weights are not stored: {others}." if others else none
     return sentence(text, p=PRINTED[preset], mine=told(mine), top=figures["top1"], others="; ".join(others))
 
 
@@ -104,7 +146,7 @@ def seeds_agree_sentence(rows: Iterable[Mapping[str, Any]]) -> str:
         + (
             f"correlation {r['correlation']:.2f}"
             if np.isfinite(r["correlation"])
-            else "no correlation: one is constant"
+            else "no correlation: at least one is constant"
         )
         for r in rows
         if r["compared"].startswith("seed") and r["reading"].endswith(", w")
@@ -143,7 +185,7 @@ def goal(sets: Sets) -> tuple[bool, str]:
         for key, name in DETECTION.items():
             best = max((who for who in found if who != TAUGHT), key=lambda who: found[who][key])
             if key != "ap" and taught[key] < found[best][key]:
-                lacks.append(f"{name} falls to {taught[key]:.2f} from {found[best][key]:.2f} of {best}")
+                lacks.append(f"{name} falls to {taught[key]:.3f} from {found[best][key]:.3f} of {best}")
         missing += [f"on `{shapes}` {' and '.join(lacks)}"] if lacks else []
     return not missing, "; ".join(missing)
 
@@ -161,7 +203,7 @@ def goal_sentence(sets: Sets) -> str:
 def printed_clause(found: Mapping[str, Figures], collapsed: Mapping[str, str]) -> str:
     """The weights as printed, preset by preset, in one set of plants. collapsed : preset -> `collapse_note`."""
     told = [
-        f"{PRINTED[preset]} {found[preset]['top1']:.0%}{', collapsed to one expert' if preset in collapsed else ''}"
+        f"{PRINTED[preset]} {found[preset]['top1']:.0%}{collapsed.get(preset, '')}"
         for preset in PRINTED
         if preset in found
     ]
@@ -186,6 +228,14 @@ def _other_sets(sets: Sets, but: str) -> str:
     return "; ".join(parts)
 
 
+def trust_clause(sets: Sets, able: bool) -> str:
+    """Yes or no, as printed and as replaced, by the aim's mark."""
+    yes, no = ([f"`{s}`" for s, of in sets.items() if trusted(of[TAUGHT]) == good] for good in (True, False))
+    parts = [f"{answer} on {', '.join(names)}" for answer, names in (("yes", yes), ("no", no)) if names]
+    gate = f"a separate taught gate in their place {' and '.join(parts)}"
+    return f"As printed {'yes' if able else 'no'}, {gate} (mark: {GOAL:.0%} right)"
+
+
 def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> str:
     """For the README, one sentence: on the sternest set the plain rule, the weights as printed, and the separate gate.
 
@@ -199,11 +249,11 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
     weights = f"the routing weights {printed_clause(found, collapsed)} (chance {CHANCE:.0%})"
     able = any(trusted(found[preset], collapsed.get(preset, "")) for preset in presets)
     return sentence(
-        "{answer}: of {n} anomalies planted in the sternest set, `{shapes}`, {first}, {second}; a separate taught gate "
-        "in their place, a classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}, "
+        "{trust}: of {n} anomalies planted in the sternest set, `{shapes}`, {first}, {second}; the taught gate, a "
+        "classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}, "
         "shapes {where} its lessons; {others}), {worst} worst with {share:.0%} ({again}), and both sees and names "
         "{seen:.0%} at five false alarms in a hundred.",
-        answer="Yes" if able else "No", n=taught["n_plants"], shapes=shapes,
+        trust=trust_clause(sets, able), n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
         second=weights if found[PLAIN]["top1"] >= best else no_model,
         top=taught["top1"], low=taught["top1_interval"][0], high=taught["top1_interval"][1],
@@ -221,7 +271,7 @@ def lost_sentence(title: str, taught: Figures, others: Mapping[str, Figures]) ->
     for key, name in DETECTION.items():
         best = max(others, key=lambda method: others[method][key])
         below = taught[key] < others[best][key]
-        against = f"{taught[key]:.2f} against {others[best][key]:.2f} of {best}"
+        against = f"{taught[key]:.3f} against {others[best][key]:.3f} of {best}"
         told.append(f"{name} {'lower, ' if below else 'not lower, '}{against}")
     return sentence("Detection by the taught gate on the {t} set: {told}.", t=title, told="; ".join(told))
 
@@ -275,4 +325,9 @@ def contagion_sentence(title: str, weight: np.ndarray, reached: np.ndarray) -> s
         way = "rises on every session" if len(steps) and (steps > 0).all() else "does not rise on every session"
         change = "higher" if mean[-1] > mean[0] else "not higher"
         told.append(f"{name} {', '.join(f'{m:.2f}' for m in mean)}: it {way} and ends {change} than it began")
-    return sentence("Mean weight on contagion, {title}, session by session: {t}.", title=title, t="; ".join(told))
+    apart = weight[-1][reached[-1]].mean() - weight[-1][~reached[-1]].mean()
+    return sentence(
+        "Mean weight on contagion, {title}, session by session: {t}. At the end those reached lie {apart:.2f} {side} "
+        "those not reached.",
+        title=title, t="; ".join(told), apart=abs(apart), side="above" if apart > 0 else "below",
+    )  # fmt: skip

@@ -248,11 +248,11 @@ def _listed(values: Iterable[Any], form: str) -> str:
 
 
 def attribution(graded: dict[str, Any]) -> str:
-    """Whether the routing weights can be trusted, in one sentence, for one market from its attribution.json."""
+    """Whether the routing weights can be trusted, in one sentence, and whether the aim is met, for one market."""
     market = graded["market"]
     return (
         f"**Can the routing weights be trusted?** ({TITLES.get(market, market)}, planted anomalies.) "
-        f"{graded['verdict']} [Notebook 08](reports/{market}/notebooks/08_attribution.ipynb)."
+        f"{graded['verdict']} {graded['aim']} [Notebook 08](reports/{market}/notebooks/08_attribution.ipynb)."
     )
 
 

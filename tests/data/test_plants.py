@@ -215,6 +215,17 @@ def test_a_plant_that_takes_a_price_to_zero_is_refused(bars, monkeypatch):
         p.alter(bars, [p.Plant("liquidity", **SPOT)])
 
 
+def test_a_plant_of_no_number_or_no_volume_is_refused(bars, monkeypatch):
+    monkeypatch.setitem(p.STRENGTHS, "medium", np.nan)
+    with pytest.raises(p.PlantError, match="price_shock plant of .* has a return .*that is no number: look at its"):
+        p.alter(bars, [p.Plant("price_shock", **SPOT)])
+    monkeypatch.setitem(p.STRENGTHS, "medium", 1.0)
+    dry = replace(p.MECHANISMS["liquidity"], shape={"main": {"widen": 2.0, "volume": 0.0, "ramp": False}})
+    monkeypatch.setitem(p.MECHANISMS, "liquidity", dry)
+    with pytest.raises(p.PlantError, match="takes a volume to zero or below"):
+        p.alter(bars, [p.Plant("liquidity", **SPOT)])
+
+
 @pytest.mark.parametrize("mechanism", p.MECHANISMS)
 def test_drawn_plants_are_calm_repeatable_and_within_their_limits(bars, mechanism):
     calm = np.zeros(600, bool)

@@ -66,6 +66,11 @@ def write_change(bars: Bars, change: Change, simple: np.ndarray, first: int, sto
     simple : the returns [D, n] that it takes the place of. name : of what is planted, for a PlantError when a price or
     a low is not positive.
     """
+    written = {"return": change.simple, "volume": change.volume, "stretch": change.widen, "gap": change.gap}
+    if odd := [what for what, values in written.items() if not np.isfinite(values).all()]:
+        raise PlantError(f"{name} has a {' and a '.join(odd)} that is no number: look at its mechanism and strength")
+    if np.min(change.volume) <= 0:
+        raise TooStrongError(f"{name} takes a volume to zero or below: plant it weaker")
     span, after = slice(first, first + len(simple)), slice(first + len(simple), None)
     if (change.simple <= -1).any():
         raise TooStrongError(f"{name} takes a price to zero or below: plant it weaker, or in calmer stocks")
