@@ -184,9 +184,8 @@ def test_smaller_findings_follow_the_figures():
             "correlation": np.nan,
         }
     ]
-    assert "the same largest weight for 0% of the plants, no correlation: at least one is constant." in w.seeds_agree_sentence(
-        rows
-    )
+    agreed = w.seeds_agree_sentence(rows)
+    assert "the same largest weight for 0% of the plants, no correlation: at least one is constant." in agreed
     assert "no second seed" in w.seeds_agree_sentence([])
 
 

@@ -217,7 +217,7 @@ def test_a_plant_that_takes_a_price_to_zero_is_refused(bars, monkeypatch):
 
 def test_a_plant_of_no_number_or_no_volume_is_refused(bars, monkeypatch):
     monkeypatch.setitem(p.STRENGTHS, "medium", np.nan)
-    with pytest.raises(p.PlantError, match="price_shock plant of .* has a return .*that is no number: look at its"):
+    with pytest.raises(p.PlantError, match=r"price_shock plant of .* has a return .*that is no number: look at its"):
         p.alter(bars, [p.Plant("price_shock", **SPOT)])
     monkeypatch.setitem(p.STRENGTHS, "medium", 1.0)
     dry = replace(p.MECHANISMS["liquidity"], shape={"main": {"widen": 2.0, "volume": 0.0, "ramp": False}})
