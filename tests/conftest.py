@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("ANOMALY_ROUTING_PROCESSES", "1")  # the cores are busy with other tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

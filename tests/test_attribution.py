@@ -179,6 +179,19 @@ def test_a_variant_is_trained_once(garden, tmp_path):
     )
 
 
+def test_variants_on_two_cores_are_those_of_one(garden, tmp_path, monkeypatch):
+    jobs = [{"name": "masked", "overrides": {"expert_task": "predict"}}, {"name": "seed one", "seed": 1}]
+    some, found = garden.part(np.arange(len(garden.planted)) % 8 == 0), []
+    for setting in ("1", "2"):
+        monkeypatch.setenv("ANOMALY_ROUTING_PROCESSES", setting)
+        grades = attribution_variants.graded_variants(jobs, some, tmp_path / setting, {"epochs": 1})
+        found.append({key: grade.by_rule["w"] for key, grade in grades.items()})
+    assert found[0].keys() == found[1].keys() == {("masked", 0), ("seed one", 1)}
+    assert all(np.array_equal(found[0][key], found[1][key]) for key in found[0])
+    monkeypatch.setattr(attribution_variants, "over_cores", lambda work, left, **bar: left and pytest.fail("again"))
+    attribution_variants.graded_variants(jobs, some, tmp_path / "2", {"epochs": 1})
+
+
 def test_weights_of_a_variant_are_found_again_for_other_plants(garden, tmp_path, monkeypatch):
     """Other plants need another grade and no other training; another training does."""
     calls, true = [], attribution_variants.trained
@@ -305,6 +318,17 @@ def test_consensus_falls_when_a_plant_scatters_the_routing(garden, net, monkeypa
     assert line["value"] == pytest.approx(fall if scattered else -fall, abs=0.02)
 
 
+def test_a_gate_that_always_answers_the_same_says_nothing_of_consensus(garden, net, monkeypatch):
+    info = {"mu_tail": 0.0, "sigma_tail": 1.0, "theta_s_tail": 0.5, "tier": "cpu", "device": "cpu"}
+
+    def look(net, tensors, x, active, stress):
+        routing = np.tile(np.eye(4)[2], (*active.shape, 1))
+        return {"error": np.full(active.shape, 9.0), "routing": routing}
+
+    monkeypatch.setattr(attribution_claims, "look", look)
+    assert consensus_answer(net, garden, info) is None
+
+
 def test_a_market_of_quiet_stocks_says_nothing_of_consensus(garden, net):
     info = {"mu_tail": 1e6, "sigma_tail": 1.0, "theta_s_tail": 0.9, "tier": "cpu", "device": "cpu"}
     line = consensus_answer(net, garden, info)
@@ -365,10 +389,11 @@ def test_the_groups_differ_in_what_ties_price_to_volume():
 
 def test_a_variant_may_have_its_own_training_and_preset(garden, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(attribution_variants, "graded_variant", lambda *a, **k: asked.append(k))
+    monkeypatch.setattr(attribution_variants, "graded_variant", lambda *a, **k: asked.append(k) or "grade")
     jobs = [{"name": "one"}, {"name": "two", "seed": 1, "preset": "literal", "training": {"epochs": 9}}]
     assert set(attribution_variants.graded_variants(jobs, garden, tmp_path, {"epochs": 2, "patience": 3})) == {
         ("one", 0), ("two", 1)
     }  # fmt: skip
+    asked = asked[: len(jobs)]  # made first, read afterwards
     assert [k["training"] for k in asked] == [{"epochs": 2, "patience": 3}, {"epochs": 9, "patience": 3}]
     assert [k["preset"] for k in asked] == ["intended", "literal"] and "training" in jobs[1]

@@ -99,6 +99,8 @@ def test_the_best_reading_that_was_shown_nothing():
     assert "`variant / l_std`, names 75% and is not graded on the other sets; the taught gate 85% on `twin`" in text
     del of_main["variant", "l_std"]
     assert f"`{PLAIN} / signal`, names 70% and 40% on `twin`" in w.unshown_sentence(of_main, SETS)
+    printed = of_main | {("intended", "l"): figures(0.8), ("intended", "w"): figures(0.25)}
+    assert "`intended / l`, names 80% and by its weights 25%; the taught gate" in w.unshown_sentence(printed, SETS)
 
 
 def test_the_worst_mechanism_comes_first():

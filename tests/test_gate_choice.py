@@ -13,7 +13,7 @@ from anomaly_routing.data.bars import Bars
 from anomaly_routing.data.lesson_plants import LEAD_IN, REST, write_lessons
 from anomaly_routing.data.plants import MECHANISMS, PAPER
 from anomaly_routing.planting import Ground
-from anomaly_routing.taught_gate import CALM, READINGS, Lessons, TaughtGate, varied_lessons
+from anomaly_routing.taught_gate import CALM, READINGS, Lessons, TaughtGate, joined, varied_lessons
 from tests.gardens import SESSIONS, small_ground
 
 
@@ -87,7 +87,7 @@ def test_varied_lessons_hold_every_class_of_every_market():
     assert np.isfinite(taught.x).all() and len(taught.x) == len(taught.label) == len(taught.seed)
     for seed in (11, 12):
         assert set(taught.of([seed]).label) == set(range(CALM + 1))
-    both = taught.of([11]).and_also(taught.of([12]))
+    both = joined([taught.of([11]), taught.of([12])])
     assert np.array_equal(both.x, taught.x) and np.array_equal(both.label, taught.label)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from anomaly_routing.cores import over_cores
 from anomaly_routing.data.changes import TooStrongError
 from anomaly_routing.data.draw_plants import draw_plants
 from anomaly_routing.data.plants import FIRST_SETS, MECHANISMS, STRENGTHS, Plant, mechanisms
@@ -108,19 +109,22 @@ def grow(
     named. A plant too strong for its stocks is passed over for the next one drawn.
     """
     names = [name for name in mechanisms() if shapes in MECHANISMS[name].shape] if names is None else names
-    eligible, planted = ground.bars.traded & ground.tensors.active, []
-    parts = [(name, *part) for name in names for part in counts.items()]
-    for name, strength, count in tqdm(parts, desc=f"{ground.tensors.market} plants, {shapes}", unit="group"):
-        drawn = draw_plants(
-            count + SPARE, mechanism=name, strength=strength, shapes=shapes, calm=calm, eligible=eligible,
-            prior=ground.tensors.prior, seed=seed,
-        )  # fmt: skip
-        planted += _possible(ground, drawn, count)
-    return Garden(ground, calm, planted)
+    eligible, groups = ground.bars.traded & ground.tensors.active, []
+    for name in names:
+        for strength, count in counts.items():
+            drawn = draw_plants(
+                count + SPARE, mechanism=name, strength=strength, shapes=shapes, calm=calm, eligible=eligible,
+                prior=ground.tensors.prior, seed=seed,
+            )  # fmt: skip
+            groups.append((drawn, count))
+    said = {"desc": f"{ground.tensors.market} plants, {shapes}", "unit": "group"}
+    planted = over_cores(partial(_possible, ground), groups, **said)
+    return Garden(ground, calm, [one for group in planted for one in group])
 
 
-def _possible(ground: Ground, drawn: list[Plant], count: int) -> list[Planted]:
-    """The first `count` plants that are not too strong for their stocks; TooStrongError when there are fewer."""
+def _possible(ground: Ground, group: tuple[list[Plant], int]) -> list[Planted]:
+    """Of plants as drawn, the first `count` not too strong for their stocks; TooStrongError when there are fewer."""
+    drawn, count = group
     planted, refused = [], None
     for plant in drawn:
         if len(planted) < count:
@@ -226,9 +230,14 @@ def key_of(belongs: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain(belongs), sort_keys=True).encode()).hexdigest()[:12]
 
 
+def grade_path(folder: Path, name: str, belongs: dict[str, Any]) -> Path:
+    """Where the grade of `name` for exactly this input is kept."""
+    return folder / f"{name}--{key_of(belongs | {'numerics': ATTRIBUTION_NUMERICS})}.npz"
+
+
 def stored_grade(folder: Path, name: str, belongs: dict[str, Any], make: Callable[[], Grade]) -> Grade:
     """The grade that was kept under `name` for exactly this input, or a new one, kept; others of that name go."""
-    path = folder / f"{name}--{key_of(belongs | {'numerics': ATTRIBUTION_NUMERICS})}.npz"
+    path = grade_path(folder, name, belongs)
     if not path.exists():
         grade = make()
         with replacing(path) as partial:

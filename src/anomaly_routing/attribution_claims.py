@@ -23,6 +23,7 @@ from anomaly_routing.runs import read_meta
 from anomaly_routing.tensors import Tensors
 
 EXPLAINED = "pca_error"  # a detector that looks at all features of one stock-day and at nothing else
+SAME = 1e-6  # values of c4 closer than this are one
 DAYS, STOCKS = 20, 8  # adjacent test sessions, and stocks that trade on all of them
 
 
@@ -34,7 +35,7 @@ def claim_answers(net: Network, run: Path, chapter: Garden, adjectives: list[dic
     claimed = load_claims(repository() / "paper" / "claims.yaml")["S1.shap_variance"].value
     info, medium = read_meta(run)["info"], chapter.part(chapter.strength == "medium")
     lines = [shap_answer(chapter.ground.tensors, net, claimed), consensus_answer(net, medium, info)]
-    return answer_table([*lines, *adjectives])
+    return answer_table([line for line in lines if line] + adjectives)
 
 
 # --- SHAP from day to day ---------------------------------------------------------------------------------------------
@@ -108,18 +109,26 @@ def consensus(net: Network, tensors: Tensors, stretch: Planted, info: dict[str, 
     return np.where(enough, parts[:, COMPONENTS.index("consensus")], np.nan)
 
 
-def consensus_answer(net: Network, garden: Garden, info: dict[str, Any]) -> dict[str, Any]:
-    """By how much c4 falls when something without a mechanism of the paper's is planted, mean over the plants."""
-    tensors, falls = garden.ground.tensors, []
+def consensus_answer(net: Network, garden: Garden, info: dict[str, Any]) -> dict[str, Any] | None:
+    """By how much c4 falls when something without a mechanism of the paper's is planted, mean over the plants.
+
+    None where c4 is the same number throughout, as of a gate that gives everything to one expert: nothing can move it.
+    """
+    tensors, falls, seen = garden.ground.tensors, [], []
     for p in garden.planted:
         rows = slice(p.plant.onset - REACH, p.plant.last + 1)
         graded = slice(p.plant.onset, p.plant.last + 1)
         quoted = slice(rows.start - 1, rows.stop)
         quotes = tensors.returns[quoted], tensors.log_volume[quoted]
         plain = Planted(None, tensors.x[rows], tensors.active[graded], tensors.stress[graded], *quotes)
-        drop = consensus(net, tensors, plain, info) - consensus(net, tensors, p, info)
+        before, after = consensus(net, tensors, plain, info), consensus(net, tensors, p, info)
+        seen += [before, after]
+        drop = before - after
         if np.isfinite(drop).any():
             falls.append(np.nanmean(drop))
+    every = np.concatenate(seen)
+    if falls and np.nanmax(every) - np.nanmin(every) < SAME:
+        return None
     fall = round(float(np.mean(falls)), 6) if falls else 0.0
     spread = np.std(falls) if falls else 0.0
     note = (

@@ -22,7 +22,7 @@ from anomaly_routing.files import replacing, write_csv
 from anomaly_routing.panel import Splits
 from anomaly_routing.planting import Bench
 
-LARGEST_TABLE = 150_000  # bytes of a committed table of plants, beyond which it is compressed
+LARGEST_TABLE = 100_000  # bytes of a committed table of plants, beyond which it is compressed
 TAUGHT_ON = {  # of `data.lesson_plants`
     "price_shock": "one to three steps of random size and share, open or overnight, perhaps partly back, aftershocks",
     "liquidity": "random range and volume, at once, slowly or for a while; closes stay or jump to and fro",

@@ -18,10 +18,12 @@ from anomaly_routing.attribution import (
     Grade,
     belongs_to,
     grade_network,
+    grade_path,
     key_of,
     look,
     stored_grade,
 )
+from anomaly_routing.cores import over_cores
 from anomaly_routing.model.checkpoints import load_checkpoint, rounded, save_checkpoint
 from anomaly_routing.model.config import make_config
 from anomaly_routing.model.network import Network
@@ -41,12 +43,25 @@ def graded_variants(
 ) -> dict[tuple[str, int], Grade]:
     """(name, seed) -> grade. A job has `name` and may have `preset` (default intended), `overrides`, `seed` and its own
     `training`, whose entries take the place of the common ones. folder, weights : as in `graded_variant`."""
-    grades = {}
-    for job in jobs:
-        job = {"preset": "intended", "overrides": {}, "seed": 0} | job
-        own = training | job.pop("training", {})
-        grades[job["name"], job["seed"]] = graded_variant(garden, folder, training=own, weights=weights, **job)
-    return grades
+    full = [{"preset": "intended", "overrides": {}, "seed": 0, "training": {}} | job for job in jobs]
+    full = [job | {"training": training | job["training"]} for job in full]
+    left = [job for job in full if not grade_path(folder, _name(job), belongs_to(garden) | _design(job)).exists()]
+    over_cores(partial(_graded, garden, folder, weights), left, desc="variants", unit="variant")
+    return {(job["name"], job["seed"]): _graded(garden, folder, weights, job) for job in full}
+
+
+def _graded(garden: Garden, folder: Path, weights: Path | None, job: dict[str, Any]) -> Grade:
+    return graded_variant(garden, folder, weights=weights, **job)
+
+
+def _name(job: dict[str, Any]) -> str:
+    return f"{job['name']}-seed{job['seed']}"
+
+
+def _design(job: dict[str, Any]) -> dict[str, Any]:
+    """What a variant's weights depend on, beside the market."""
+    model = make_config(job["preset"], **job["overrides"]).identity()
+    return {"model": model, "training": asdict(make_training(**job["training"])), "seed": job["seed"]}
 
 
 def graded_variant(
@@ -65,21 +80,22 @@ def graded_variant(
     The grade is kept in `folder`; the weights, where `weights` names a folder, there (a checkpoint for each design,
     training, seed and market data): with the same plants nothing is graded again, with others nothing trained again.
     """
-    config, settings = make_config(preset, **overrides), make_training(**training)
-    tensors, own = garden.ground.tensors, {"model": config.identity(), "training": asdict(settings), "seed": seed}
+    job = {"name": name, "preset": preset, "overrides": overrides, "seed": seed, "training": training}
+    tensors, own = garden.ground.tensors, _design(job)
 
     def train_and_grade() -> Grade:
+        config, settings = make_config(preset, **overrides), make_training(**training)
         make = partial(trained, tensors, config, settings, seed, name)
         if weights is None:
             return grade_network(make(), garden)
         started = own | {"market": tensors.market, "data": tensors.data_hash, "numerics": ATTRIBUTION_NUMERICS}
-        path = weights / f"{name}-seed{seed}--{key_of(started)}.safetensors"
+        path = weights / f"{_name(job)}--{key_of(started)}.safetensors"
         if not path.exists():
             weights.mkdir(parents=True, exist_ok=True)
             save_checkpoint(path, make(), started)
         return grade_network(load_checkpoint(path)[0], garden)
 
-    return stored_grade(folder, f"{name}-seed{seed}", belongs_to(garden) | own, train_and_grade)
+    return stored_grade(folder, _name(job), belongs_to(garden) | own, train_and_grade)
 
 
 def trained(tensors: Tensors, config: Any, settings: Any, seed: int, label: str = "") -> Network:

@@ -96,7 +96,7 @@ def unshown_sentence(found: Mapping[tuple[str, str], Figures], sets: Sets) -> st
     others = [f"{of[PLAIN]['top1']:.0%} on `{shapes}`" for shapes, of in sets.items() if shapes != "main"]
     rest = f"and {', '.join(others)}" if method == PLAIN else "and is not graded on the other sets"
     if method in PRINTED:
-        rest = "and less by its weights: see the tables of the other sets"
+        rest = f"and by its weights {found[method, 'w']['top1']:.0%}"
     return sentence(
         "On `main` the best reading that was shown no example, {best}, names {top:.0%} {rest}; the taught gate {own}.",
         best=f"`{method} / {reading}`", top=found[method, reading]["top1"], rest=rest,

@@ -130,8 +130,7 @@ def own_cuts_sentence(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     if not said:
         return ""
     return sentence(
-        "By a cut of its own that comes from the training sessions alone, {who}. Where the test share is well above "
-        "the training share, the market has moved, not the detector.",
+        "By a cut of its own that comes from the training sessions alone, {who}.",
         who="; ".join(
             f"`{method}` flags {table.test.median():.1%} of the test stock-days ({table.test.min():.1%} to "
             f"{table.test.max():.1%} over {len(table)} seeds) and {table.train.median():.1%} of those it was fitted on"

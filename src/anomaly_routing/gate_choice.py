@@ -1,6 +1,6 @@
 """Which taught gate: recipes tried on the set `trial` in simulated markets, and the rule that chooses one of them.
 
-Nothing here looks at `main`, `twin` or `fresh`, nor at a real market.
+Nothing here looks at `main`, `twin`, `fresh` or `far`, nor at a real market.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from anomaly_routing.attribution import RULES, Garden, Grade, grade_network, gra
 from anomaly_routing.model.network import Network
 from anomaly_routing.planting import calm_sessions, simulated_ground
 from anomaly_routing.prose import sentence
-from anomaly_routing.taught_gate import READINGS, Lessons, TaughtGate, lessons, varied_lessons
+from anomaly_routing.taught_gate import READINGS, Lessons, TaughtGate, joined, lessons, varied_lessons
 
 SHAPES = "trial"
 CHOICE_STOCKS = 32
@@ -47,7 +47,7 @@ class Recipe:
 def all_lessons(seeds: list[int], n_sessions: int) -> dict[str, Lessons]:
     """Name of `LESSONS` -> the lessons of these markets."""
     dated, varied = lessons(seeds, n_sessions=n_sessions), varied_lessons(seeds, n_sessions=n_sessions)
-    return {"dated": dated, "varied": varied, "both": dated.and_also(varied)}
+    return {"dated": dated, "varied": varied, "both": joined([dated, varied])}
 
 
 def recipes(shrinkages: list[float]) -> list[Recipe]:

@@ -1,4 +1,4 @@
-"""metrics.json: every method's figures under both protocols, a method a line, so that a change shows where it is."""
+"""Committed JSON with a line for each entry of one table, so that a change shows where it is."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 from anomaly_routing.files import plain, replacing
 
 
-def write_metrics(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+def write_metrics(path: Path, content: dict[str, Any], table: str = "methods") -> dict[str, Any]:
     """Six significant digits, as in the tables; sorted keys, NaN as null. Returns what a reader of the file gets.
 
-    content : one entry of it, `methods`, holds the methods by name.
+    content : its entry `table` is written last, each of its own entries on a line: every method's figures under both
+    protocols in metrics.json, every claim in claims.json.
     """
     content = json.loads(json.dumps(plain(content)), parse_float=lambda digits: float(f"{float(digits):.6g}"))
-    methods = ",\n".join(f"{_line(name)}: {_line(content['methods'][name])}" for name in sorted(content["methods"]))
-    others = [f"{_line(key)}: {_line(content[key])}" for key in sorted(content) if key != "methods"]
+    rows = ",\n".join(f"{_line(name)}: {_line(content[table][name])}" for name in sorted(content[table]))
+    others = [f"{_line(key)}: {_line(content[key])}" for key in sorted(content) if key != table]
     with replacing(path) as partial:
-        partial.write_text("{\n" + ",\n".join([*others, f'"methods": {{\n{methods}\n}}']) + "\n}\n", encoding="utf-8")
+        partial.write_text("{\n" + ",\n".join([*others, f"{_line(table)}: {{\n{rows}\n}}"]) + "\n}\n", encoding="utf-8")
     return content
 
 

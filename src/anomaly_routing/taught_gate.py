@@ -11,15 +11,16 @@ Which lessons, classifier and reading are used is chosen in `gate_choice`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from tqdm import tqdm
 
 from anomaly_routing.attribution import Garden, Grade, grade_pointwise
+from anomaly_routing.cores import over_cores
 from anomaly_routing.data.lesson_plants import write_lessons
 from anomaly_routing.data.simulate import default_splits, simulate_market
 from anomaly_routing.data.simulate_events import MECHANISMS
@@ -55,9 +56,10 @@ class Lessons:
         keep = np.isin(self.seed, seeds)
         return Lessons(self.x[keep], self.label[keep], self.seed[keep])
 
-    def and_also(self, other: Lessons) -> Lessons:
-        """These lessons and others."""
-        return Lessons(*(np.concatenate([getattr(self, k), getattr(other, k)]) for k in ("x", "label", "seed")))
+
+def joined(parts: list[Lessons]) -> Lessons:
+    """The lessons of all parts, one after the other."""
+    return Lessons(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("x", "label", "seed")))
 
 
 def varied_lessons(seeds: list[int], n_stocks: int = 32, n_sessions: int = 1400, copies: int = 3) -> Lessons:
@@ -65,49 +67,51 @@ def varied_lessons(seeds: list[int], n_stocks: int = 32, n_sessions: int = 1400,
 
     copies : of each market, with other lessons. Calm days are those of the undisturbed market's training span.
     """
-    x, label, origin = [], [], []
-    for seed in tqdm(seeds, desc="simulated markets, lessons of varied shape", unit="market"):
-        ground = simulated_ground(seed, n_stocks, n_sessions)
-        tensors = ground.tensors
-        for copy in range(copies):
-            bars, truth = write_lessons(ground.bars, tensors.active, tensors.prior, [seed, CALM, copy])
-            prices = bars.table()
-            raw = compute_features(prices, ground.universe, bars.sessions)
-            panel = build_panel(raw, ground.scaler, prices, ground.universe, None, tensors.prior)
-            x.append(panel.x[truth >= 0])
-            label.append(truth[truth >= 0])
-        x.append(_calm_days(tensors, seed))
-        label.append(np.full(len(x[-1]), CALM))
-        origin.append(np.full(sum(map(len, x)) - sum(map(len, origin)), seed))
-    return Lessons(np.concatenate(x), np.concatenate(label), np.concatenate(origin))
+    one = partial(_varied, n_stocks=n_stocks, n_sessions=n_sessions, copies=copies)
+    return joined(over_cores(one, seeds, desc="simulated markets, lessons of varied shape", unit="market"))
 
 
-def _calm_days(tensors: Tensors, seed: int) -> np.ndarray:
+def _varied(seed: int, n_stocks: int, n_sessions: int, copies: int) -> Lessons:
+    ground = simulated_ground(seed, n_stocks, n_sessions)
+    tensors, found = ground.tensors, []
+    for copy in range(copies):
+        bars, truth = write_lessons(ground.bars, tensors.active, tensors.prior, [seed, CALM, copy])
+        prices = bars.table()
+        raw = compute_features(prices, ground.universe, bars.sessions)
+        panel = build_panel(raw, ground.scaler, prices, ground.universe, None, tensors.prior)
+        found.append(_labelled(panel.x[truth >= 0], truth[truth >= 0], seed))
+    return joined([*found, _calm_days(tensors, seed)])
+
+
+def _labelled(x: np.ndarray, label: np.ndarray | int, seed: int) -> Lessons:
+    return Lessons(x, np.broadcast_to(label, len(x)), np.full(len(x), seed))
+
+
+def _calm_days(tensors: Tensors, seed: int) -> Lessons:
     calm = np.argwhere(tensors.active & tensors.train[:, None])
     drawn = np.random.default_rng([seed, CALM]).permutation(len(calm))[:CALM_A_MARKET]
-    return tensors.x[tuple(calm[drawn].T)]
+    return _labelled(tensors.x[tuple(calm[drawn].T)], CALM, seed)
 
 
 def lessons(seeds: list[int], n_stocks: int = 32, n_sessions: int = 1400) -> Lessons:
     """Planted stock-days of simulated markets, and calm ones drawn from their training spans."""
-    x, label, origin = [], [], []
-    for seed in tqdm(seeds, desc="simulated markets", unit="market"):
-        market = simulate_market(seed, n_stocks, n_sessions)
-        sectors = sorted(set(market.universe["sector"]))
-        data = from_frames(market.prices, market.universe, market.benchmarks, sectors=sectors, source="simulated")
-        tensors = made_ground(data, default_splits(n_sessions), "simulated").tensors
-        truth = np.full(tensors.active.shape, -1)
-        mechanism = market.events.set_index("id")["mechanism"]
-        for hit in market.planted.itertuples():
-            name = mechanism[hit.id]
-            t, stock = tensors.sessions.get_loc(hit.onset), tensors.tickers.index(hit.ticker)
-            truth[t : t + MECHANISMS[name].duration, stock] = list(MECHANISMS).index(name)
-        planted = (truth >= 0) & tensors.active & tensors.test[:, None]
-        calm = _calm_days(tensors, seed)
-        x += [tensors.x[planted], calm]
-        label += [truth[planted], np.full(len(calm), CALM)]
-        origin += [np.full(planted.sum() + len(calm), seed)]
-    return Lessons(np.concatenate(x), np.concatenate(label), np.concatenate(origin))
+    one = partial(_dated, n_stocks=n_stocks, n_sessions=n_sessions)
+    return joined(over_cores(one, seeds, desc="simulated markets", unit="market"))
+
+
+def _dated(seed: int, n_stocks: int, n_sessions: int) -> Lessons:
+    market = simulate_market(seed, n_stocks, n_sessions)
+    sectors = sorted(set(market.universe["sector"]))
+    data = from_frames(market.prices, market.universe, market.benchmarks, sectors=sectors, source="simulated")
+    tensors = made_ground(data, default_splits(n_sessions), "simulated").tensors
+    truth = np.full(tensors.active.shape, -1)
+    mechanism = market.events.set_index("id")["mechanism"]
+    for hit in market.planted.itertuples():
+        name = mechanism[hit.id]
+        t, stock = tensors.sessions.get_loc(hit.onset), tensors.tickers.index(hit.ticker)
+        truth[t : t + MECHANISMS[name].duration, stock] = list(MECHANISMS).index(name)
+    planted = (truth >= 0) & tensors.active & tensors.test[:, None]
+    return joined([_labelled(tensors.x[planted], truth[planted], seed), _calm_days(tensors, seed)])
 
 
 @dataclass(frozen=True)

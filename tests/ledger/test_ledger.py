@@ -208,6 +208,15 @@ def test_a_training_that_ended_at_its_cap_names_the_parameter_to_raise():
     assert "epochs" in file["model"]["training"]  # the parameter that the reason names
 
 
+def test_a_stage_that_ran_may_have_no_answer(empty):
+    """A gate that always answers the same leaves nothing to measure; a stage that was not run is another matter."""
+    assert row(empty, "S5.ood")["verdict"] == NOT_RUN
+    ran = Sources(empty.paths, empty.paper, methods={})
+    put(ran, "attribution/claims", pd.DataFrame({"id": ["S1.shap_variance"], "holds": [False], "by": ["holds"]}))
+    found = row(ran, "S5.ood")
+    assert found["verdict"] == NOT_TESTABLE and "one expert" in found["reason"]
+
+
 def test_a_stage_may_decide_claims_itself(empty):
     answers = pd.DataFrame(
         {"id": ["Z000.evt.violation", "Z002.cl.overlap", "F3.sequence"], "n_seeds": [10, None, None]}

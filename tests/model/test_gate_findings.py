@@ -45,7 +45,7 @@ def test_starting_weights_are_those_of_a_training(tensors, tmp_path, monkeypatch
     """Seen where `train_one` hands the network over to `fit`."""
     seen = {}
 
-    def stop(net, *rest):
+    def stop(net, *rest, **settings):
         seen.update(deepcopy(net.state_dict()))
         raise InterruptedError
 

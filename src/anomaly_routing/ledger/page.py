@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from anomaly_routing.files import plain, replacing, write_csv, write_json
+from anomaly_routing.files import plain, replacing, write_csv
 from anomaly_routing.ledger.build import full_verdict, shown
+from anomaly_routing.metrics import write_metrics
 
 HERE = Path(__file__).parent
 HEADS = {
@@ -36,7 +37,7 @@ def write_ledger(table: pd.DataFrame, reports: Path, market: str) -> None:
     """`tables/claims.csv`, `tables/claims.json`, `claims.html` and `claims.md` below `reports`."""
     write_csv(reports / "tables" / "claims.csv", table)
     rows = {row["id"]: {k: row[k] for k in MACHINE if row[k] not in ("", None)} for row in records(table)}
-    write_json(reports / "tables" / "claims.json", {"market": market, "claims": rows})
+    write_metrics(reports / "tables" / "claims.json", {"market": market, "claims": rows}, "claims")
     for name, text in (("claims.html", as_page(table, market)), ("claims.md", as_list(table, market))):
         with replacing(reports / name) as partial:
             partial.write_text(text, encoding="utf-8")

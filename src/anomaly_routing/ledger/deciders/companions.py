@@ -14,7 +14,7 @@ from anomaly_routing.baselines.registry import create
 from anomaly_routing.claims import Claim
 from anomaly_routing.ledger.registry import computed_in, decides, table
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import Finding, NotRun
+from anomaly_routing.ledger.verdict import Finding, NotRun, NotTestable
 from anomaly_routing.panel import plain_panel
 
 
@@ -173,6 +173,9 @@ WAITS = {  # claim -> the variants whose runs it waits for
     "T4.lr_unstable": ("learning_rate_0.01", "full"),
     "D2.maxw6": ("six_experts",),
 }
+NO_ANSWER = {  # claim -> why a stage that ran has none
+    "S5.ood": "measured; the graded network sends every stock-day to one expert, so its consensus term is a constant",
+}
 BY_STOCK = ("S44.single_misses_liq",)  # asks for single stocks; a run of the sweep has daily series alone
 
 
@@ -186,6 +189,9 @@ def _from_stage(stage: str):
                 both = f"{sources.command('model')}; then {sources.command(stage)}"
                 raise NotRun(f"{what} (stage {stage}): {train}; {both}")
             raise sources.not_trained(names, what, stage)
+        ran = ELSEWHERE[stage].keys() & sources.answers.keys()
+        if ran and claim.id not in sources.answers and claim.id in NO_ANSWER:
+            raise NotTestable(NO_ANSWER[claim.id])
         return sources.answer(claim, stage)
 
     return read
