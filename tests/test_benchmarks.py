@@ -328,6 +328,17 @@ def test_costs_stand_side_by_side(tmp_path, monkeypatch, capsys):
     assert "gcn_ae" in capsys.readouterr().out
 
 
+def test_an_epoch_is_the_mean_from_one_renewal_to_the_next(tmp_path, monkeypatch):
+    """Two of three methods renew something in every fifth epoch; that epoch counts by a fifth."""
+    tensors = random_tensors(6, 130)
+    for method, epochs in {"gcn_ae": 2, "robust_autoencoder": 6, "metric_vmf": 6}.items():
+        history, _, _, period = costs._fit_baseline(method, tensors, "cpu", 2)
+        assert (len(history), period) == (epochs, epochs - 1), method
+    lines = [{"seconds": s} for s in (9.0, 1.0, 1.0, 1.0, 1.0, 6.0)]
+    monkeypatch.setattr(costs, "_fit_baseline", lambda *how: (lines, 1, None, 5))
+    assert costs.cost_of_fit("metric_vmf", tensors, "cpu", 2, tmp_path / "x")["epoch_seconds"] == 2.0
+
+
 @pytest.mark.parametrize("name", costs.trainable())
 def test_one_session_alone_scores_as_in_the_whole(name):
     planted = planted_panel()
