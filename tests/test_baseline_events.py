@@ -121,6 +121,21 @@ def test_the_picture_has_a_cell_for_each_seed(matrix):
     plt.close(fig)
 
 
+@pytest.mark.parametrize("n_seeds", [6, 10])
+def test_the_coloured_width_is_the_share_of_seeds(matrix, n_seeds):
+    """Counted in the pixels of a strip: gaps between many seeds once hid half of them."""
+    one = matrix[(matrix.event == "C") & (matrix.seed == 1) & (matrix.method == "one")].assign(event="A", method="m")
+    all_hit = pd.concat([one.assign(seed=k) for k in range(n_seeds)])
+    fig, axes = plt.subplots(2, 4, figsize=(13, 6), dpi=100, width_ratios=(5, 1, 5, 1))
+    draw_event_seeds(fig, axes, all_hit, ["m"], ["A", *"BCDEFGHIJKLM"])
+    fig.canvas.draw()
+    ax = axes[0, 0]
+    left, right = (ax.transData.transform((at, 0.2)) for at in (0.06, 0.94))
+    row = np.asarray(fig.canvas.buffer_rgba())[-round(left[1]), round(left[0]) : round(right[0]), :3]
+    assert (row.astype(int).sum(1) < 600).mean() > 0.75
+    plt.close(fig)
+
+
 def test_sentences_of_the_matrix(matrix):
     """Under `matched`: B by all four runs, C by seed 1 of either method, A at most by chance of the draws."""
     told = announced_sentence(matrix[matrix.event != "A"], ["B", "C"])

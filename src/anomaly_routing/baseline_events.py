@@ -33,7 +33,7 @@ PROTOCOLS = ("paper", "matched")
 AHEAD = range(-LABEL[0], 0, -1)  # sessions before the event that count, 5 to 1
 KEYS = ["method", "channel", "seed", "protocol", "alarm days, test"]
 AIMS = {"paper": 1 - PAPER_QUANTILE, "matched": BUDGETS[HEADLINE_BUDGET].allowed / HISTORY}  # share of alarm days
-GAPS = {"edgecolor": "white", "linewidth": 0.3}  # so that seeds can be counted
+COUNTABLE, GAPS = 5, {"edgecolor": "white", "linewidth": 0.3}  # so many seeds can be counted; more would be all gaps
 LEADS = ("#9ECAE1", "#6BAED6", "#4292C6", "#2171B5", "#08306B")  # of the first alarm, 1 to 5 sessions ahead
 
 
@@ -107,7 +107,8 @@ def draw_event_seeds(
                 for k, event in enumerate(ids):
                     edges = k + np.linspace(0.06, 0.94, lead.shape[1] + 1)
                     cells = np.ma.masked_invalid(lead.loc[[event]].to_numpy(float))
-                    picture = ax.pcolormesh(edges, [i - 0.4, i + 0.4], cells, cmap=colours, norm=norm, **GAPS)
+                    gaps = GAPS if lead.shape[1] <= COUNTABLE else {}
+                    picture = ax.pcolormesh(edges, [i - 0.4, i + 0.4], cells, cmap=colours, norm=norm, **gaps)
                     if hit.loc[event].isna().any():
                         ax.fill_between([k, k + 1], i - 0.4, i + 0.4, color=plots.GREY, alpha=0.3, lw=0)
                 shares = own["alarm days, test"].groupby("seed").first()
