@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,27 +54,32 @@ def test_the_aim_is_met_or_says_what_is_missing():
 def test_the_verdict_leads_with_the_sternest_set_and_the_plain_rule():
     """Of 40 plants of the twin set, 30 of them shocks: seen and named are 0.05 x 30 + 0.7 x 10."""
     text = w.verdict(SETS, {}, TABLE)
-    trust = "As printed no, a separate taught gate in their place yes on `twin`, `fresh`, `main` (mark: 80% right): "
-    assert text.startswith(trust + "of 100 anomalies planted in the sternest set, `twin`, the largest mean absolute")
+    trust = "As printed no, a separate taught gate in their place yes on `twin`, `fresh`, `main` (mark: 80% right). "
+    assert text.startswith(trust + "Of 100 anomalies planted in the sternest set, `twin`, the largest mean absolute")
     assert text.index("names 40%") < text.index("the routing weights") < text.index("names 85%")
-    within = "(80% to 90%, shapes within its lessons; 95% in `fresh`, 90% in `main`, within them)"
+    within = "(80% to 90%). Shapes within its lessons: `twin`; 95% in `fresh`, 90% in `main`, within them."
     assert within in text and "mends nothing in the model" in text
-    assert "shock worst with 10% (with nothing planted the same stock-days are named so in 6%)" in text
-    assert f"both sees and names {(0.05 * 30 + 0.7 * 10) / 40:.0%} at five" in text and text.count(". ") == 0
+    assert "worst at shock, 10% (with nothing planted the same stock-days are named so in 6%)" in text
+    assert f"both sees and names {(0.05 * 30 + 0.7 * 10) / 40:.0%} at five" in text and text.count(". ") == 3
+    assert w.verdict(SETS, {"intended": "A note.", "literal": "Not graded."}, TABLE) == f"{text} A note."
     other = w.verdict(SETS | {"fresh": found(figures(0.5), figures(0.1), figures(0.2))}, {}, TABLE)
     far = w.verdict(SETS | {"far": found(figures(0.5), figures(0.4), figures(0.2))}, {}, TABLE.assign(set="far"))
-    assert "(45% to 55%, shapes beyond its lessons; 85% in `twin`, 95% in `fresh`, 90% in `main`, within them)" in far
+    assert (
+        "(45% to 55%). Shapes beyond its lessons: `far`; 85% in `twin`, 95% in `fresh`, 90% in `main`, within them."
+        in far
+    )
     kind = w.verdict(SETS | {"far": found(figures(0.99), figures(0.4), figures(0.2))}, {}, TABLE)
-    assert "90% in `main`, within them; 99% in `far`, beyond them)" in kind
-    assert "`fresh`, the routing weights as the prose describes it (`intended`) 20%" in other and "shock worst" in other
+    assert "90% in `main`, within them; 99% in `far`, beyond them." in kind
+    assert (
+        "`fresh`, the routing weights as the prose describes it (`intended`) 20%" in other and "worst at shock" in other
+    )
 
 
 def test_printed_weights_are_trusted_only_where_they_earn_it():
     able = SETS | {"twin": found(figures(0.85), figures(0.4), figures(0.2), literal=figures(0.9))}
     assert w.verdict(able, {}, TABLE).startswith("As printed yes, a separate")
-    assert w.verdict(able, {"literal": ", by arithmetic"}, TABLE).startswith("As printed no, a separate")
-    told = w.printed_clause(able["twin"], {"intended": ", by arithmetic"})
-    assert "(`intended`) 20%, by arithmetic and as the equations stand (`literal`) 90%" in told
+    assert w.verdict(able, {"literal": "By arithmetic."}, TABLE).startswith("As printed no, a separate")
+    assert "(`intended`) 20% and as the equations stand (`literal`) 90%" in w.printed_clause(able["twin"])
 
 
 def test_a_gate_is_trusted_set_by_set():
@@ -88,7 +95,9 @@ def test_dead_gates_are_not_compared():
     grades = {("a", 0): Grade([], {"w": dead}), ("a", 1): Grade([], {"w": alive}), ("b", 0): Grade([], {"w": alive})}
     shown = {"a": figures(0.9), "b": figures(0.3)}
     text = w.variants_sentence(grades, shown, 60)
-    assert "what they name right is arithmetic: `a` (seed 0). By the weights, `b` names most of the others, 30%" in text
+    assert "what they name right is arithmetic: `a`. By the weights, `b` names most of the others, 30%" in text
+    second = w.variants_sentence(grades, shown | {w.titled("a", 1): figures(0.4)}, 60)
+    assert "arithmetic: `a`. By the weights, `a (seed 1)` names most of the others, 40%" in second
     none = w.variants_sentence({("a", 0): grades["a", 0]}, {"a": shown["a"]}, 60)
     assert none.endswith("By the weights nothing can be compared.")
 
@@ -146,9 +155,13 @@ def test_what_the_log_says_of_other_seeds(store):
     text = w.seeds_sentence("intended", seeds, figures(0.25))
     assert "seed 0: 0.00, 0.00, 0.00, 1.00, collapsed" in text and "by arithmetic" in text
     assert "seed 1: 0.20, 0.20, 0.20, 0.40, not collapsed" in text
-    assert "not graded, their weights not being stored, 1 and 2 did not collapse" in w.collapse_note(seeds)
-    assert "2 did not collapse, 1 collapsed too" in w.collapse_note(seeds.assign(collapsed=[True, True, False]))
-    assert w.collapse_note(seeds.assign(collapsed=False)) == ""
+    note = w.collapse_note("intended", seeds)
+    assert note.endswith(
+        "one expert; seed 1 and 2 did not collapse, by the training log, the weights not being stored."
+    )
+    one = w.collapse_note("intended", seeds.assign(collapsed=[True, True, False]), "trained once more, so")
+    assert "seed 2 did not collapse, seed 1 collapsed too" in one and one.endswith("stored; trained once more, so.")
+    assert w.collapse_note("intended", seeds.assign(collapsed=False), "trained once more") == ""
     rows = w.seeds_over_sessions(store.folder, seeds)
     assert [r["correlation"] for r in rows] == pytest.approx([1.0, -1.0, -1.0])
     other = next(p.name for p in store.current() if p.name.startswith("literal"))
@@ -202,3 +215,18 @@ def test_what_the_shapes_and_the_lessons_are_stands_in_one_table():
     assert "sigmas 6.0" in table["price shock", "main"] and "returns 6" in table["price shock", "dated lessons"]
     assert set(TAUGHT_ON) == set(PAPER) and "26 sessions" in table["trend and reversal", "fresh"]
     assert len(table) == len(PAPER) * (2 + len(ALL_SETS))
+
+
+def test_what_a_seed_names_that_was_trained_once_more(monkeypatch):
+    """Only the preset's own seeds, beside the plain rule on the same plants; a dead gate is called one."""
+    share = {"w": 0.4, "signal": 0.7}
+    monkeypatch.setattr(w, "summary", lambda sample, grade, rule: figures(share[rule]))
+    sample = SimpleNamespace(planted=range(60))
+    alive, dead = (Grade([], {"w": np.eye(4)[rows]}) for rows in (np.arange(8) % 4, np.full(8, 2)))
+    text = w.again_clause("intended", {("intended", 1): alive, ("other", 0): dead}, sample, Grade([], {}))
+    assert text.startswith(
+        "trained once more, seed 1 names 40% (35% to 45%) of 60 medium plants of `main` by its weights"
+    )
+    assert text.endswith("the plain rule 70%")
+    assert "45%, collapsed too)" in w.again_clause("intended", {("intended", 1): dead}, sample, Grade([], {}))
+    assert w.again_clause("literal", {("intended", 1): alive}, sample, Grade([], {})) == ""

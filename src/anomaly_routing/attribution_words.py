@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from anomaly_routing.attribution import summary
 from anomaly_routing.attribution_checks import PLAIN, TAUGHT, overall, worst
 from anomaly_routing.evaluation.injection import agreement
 from anomaly_routing.model.findings import COLLAPSED, collapsed_runs, kept_line
@@ -51,16 +52,46 @@ def is_collapsed(seeds: pd.DataFrame) -> bool:
     return bool(seeds[seeds.graded.astype(bool)].collapsed.any())
 
 
-def collapse_note(seeds: pd.DataFrame) -> str:
-    """Of a collapsed graded run, in a clause: why its accuracy is arithmetic, and what the other seeds did; else ""."""
+def collapse_note(preset: str, seeds: pd.DataFrame, again: str = "") -> str:
+    """Of a collapsed graded run, in a sentence: why its accuracy is arithmetic, and what the other seeds did; else "".
+
+    again : `again_clause` of the seeds that were trained once more for these plants.
+    """
     if not is_collapsed(seeds):
         return ""
     others = seeds[~seeds.graded.astype(bool)]
     dead = [str(row.seed) for row in others.itertuples() if row.collapsed]
     alive = [str(row.seed) for row in others.itertuples() if not row.collapsed]
-    told = [f"{' and '.join(n)} {verb}" for n, verb in ((alive, "did not collapse"), (dead, "collapsed too")) if n]
-    rest = f"; of the seeds that are not graded, their weights not being stored, {', '.join(told)}" if told else ""
-    return f", by arithmetic, since the graded seed's gate has collapsed to one expert{rest}"
+    told = [f"seed {' and '.join(n)} {verb}" for n, verb in ((alive, "did not collapse"), (dead, "collapsed too")) if n]
+    rest = f"; {', '.join(told)}, by the training log, the weights not being stored" if told else ""
+    text = "What `{p}` names right is arithmetic: the graded seed's gate has collapsed to one expert{rest}{again}."
+    return sentence(text, p=preset, rest=rest, again=f"; {again}" if again else "")
+
+
+def titled(variant: str, seed: int) -> str:
+    """A trained variant's name on the board: the first seed has none of its own."""
+    return f"{variant} (seed {seed})" if seed else variant
+
+
+def again_clause(preset: str, grades: Mapping[tuple[str, int], Any], sample: Any, plain: Any) -> str:
+    """What a preset's seeds name that were trained once more for these plants, beside the plain rule on the same ones.
+
+    grades : (variant, seed) -> grade of the plants `sample`; plain : grade of the plain rule. "" without such a seed.
+    """
+    told = []
+    for (variant, seed), grade in grades.items():
+        if variant == preset:
+            found = summary(sample, grade, "w")
+            mark = ", collapsed too" if is_constant(grade.by_rule["w"]) else ""
+            low, high = found["top1_interval"]
+            told.append(f"seed {seed} names {found['top1']:.0%} ({low:.0%} to {high:.0%}{mark})")
+    if not told:
+        return ""
+    rule = summary(sample, plain, "signal")["top1"]
+    return (
+        f"trained once more, {', '.join(told)} of {len(sample.planted)} medium plants of `main` by its weights, the "
+        f"plain rule {rule:.0%}"
+    )
 
 
 def is_constant(weights: np.ndarray) -> bool:
@@ -71,10 +102,11 @@ def is_constant(weights: np.ndarray) -> bool:
 def variants_sentence(grades: Mapping[tuple[str, int], Any], figures: Mapping[str, Figures], count: int) -> str:
     """What the trained variants' weights name, apart from gates that are dead. grades : (variant, seed) -> grade.
 
-    figures : variant -> of its first seed's weights, at medium strength, on `count` plants.
+    figures : `titled` variant -> of its weights, at medium strength, on `count` plants; those that are compared.
     """
-    dead = [f"`{v}` (seed {seed})" for (v, seed), grade in grades.items() if is_constant(grade.by_rule["w"])]
-    alive = [v for v in figures if not is_constant(grades[v, 0].by_rule["w"])]
+    of = {titled(*job): grade for job, grade in grades.items()}
+    dead = [f"`{v}`" for v in figures if is_constant(of[v].by_rule["w"])]
+    alive = [v for v in figures if not is_constant(of[v].by_rule["w"])]
     text = "Trained for this grading alone, on {n} of the medium plants: {names}; compare them with each other. "
     if dead:
         text += "These gates route every plant to one expert, so that what they name right is arithmetic: {dead}. "
@@ -200,13 +232,9 @@ def goal_sentence(sets: Sets) -> str:
     )  # fmt: skip
 
 
-def printed_clause(found: Mapping[str, Figures], collapsed: Mapping[str, str]) -> str:
-    """The weights as printed, preset by preset, in one set of plants. collapsed : preset -> `collapse_note`."""
-    told = [
-        f"{PRINTED[preset]} {found[preset]['top1']:.0%}{collapsed.get(preset, '')}"
-        for preset in PRINTED
-        if preset in found
-    ]
+def printed_clause(found: Mapping[str, Figures]) -> str:
+    """The weights as printed, preset by preset, in one set of plants."""
+    told = [f"{PRINTED[preset]} {found[preset]['top1']:.0%}" for preset in PRINTED if preset in found]
     return " and ".join(told)
 
 
@@ -237,7 +265,8 @@ def trust_clause(sets: Sets, able: bool) -> str:
 
 
 def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> str:
-    """For the README, one sentence: on the sternest set the plain rule, the weights as printed, and the separate gate.
+    """For the README: the answer in one sentence, then what it rests on, on the sternest set: the plain rule, the
+    weights as printed, and the separate gate.
 
     collapsed : preset -> `collapse_note`. table : `attribution_checks.mechanism_table`.
     """
@@ -246,12 +275,12 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
     taught, presets = found[TAUGHT], [preset for preset in PRINTED if preset in found]
     best = max(found[preset]["top1"] for preset in presets)
     no_model = f"the largest mean absolute feature, a rule without any model, names {found[PLAIN]['top1']:.0%}"
-    weights = f"the routing weights {printed_clause(found, collapsed)} (chance {CHANCE:.0%})"
+    weights = f"the routing weights {printed_clause(found)} (chance {CHANCE:.0%})"
     able = any(trusted(found[preset], collapsed.get(preset, "")) for preset in presets)
-    return sentence(
-        "{trust}: of {n} anomalies planted in the sternest set, `{shapes}`, {first}, {second}; the taught gate, a "
-        "classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}, "
-        "shapes {where} its lessons; {others}), {worst} worst with {share:.0%} ({again}), and both sees and names "
+    told = sentence(
+        "{trust}. Of {n} anomalies planted in the sternest set, `{shapes}`, {first}, {second}; the taught gate, a "
+        "classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}). Shapes {where} its "
+        "lessons: `{shapes}`; {others}. It is worst at {worst}, {share:.0%} ({again}), and both sees and names "
         "{seen:.0%} at five false alarms in a hundred.",
         trust=trust_clause(sets, able), n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
@@ -262,6 +291,7 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
         again=f"with nothing planted the same stock-days are named so in {weakest['nothing planted']:.0%}",
         seen=overall(table, shapes, "seen and named"),
     )  # fmt: skip
+    return " ".join([told, *(note for preset, note in collapsed.items() if preset in presets)])
 
 
 # --- smaller findings -------------------------------------------------------------------------------------------------
