@@ -137,10 +137,17 @@ def test_the_coloured_width_is_the_share_of_seeds(matrix, n_seeds):
 
 
 def test_sentences_of_the_matrix(matrix):
-    """Under `matched`: B by all four runs, C by seed 1 of either method, A at most by chance of the draws."""
+    """Under `matched`: B by all four runs, C by seed 1 of either method, A at most by chance of the draws. A third run
+    of one method alone, which misses B, counts as a third of that method and a sixth of both."""
     told = announced_sentence(matrix[matrix.event != "A"], ["B", "C"])
-    assert "by most runs under `matched`: B (100% of the runs). By none: none is missed by all." in told
-    assert told.endswith("Of 4 pairs of an event and a method with several seeds, the seeds disagree in 2.")
+    assert "announced by most methods B (100% of them, each with the share of its seeds); by no run none." in told
+    assert "Of 4 pairs of an event and a method with several seeds, the seeds disagree in 2 (first channel)." in told
+    own = (matrix.protocol == "matched") & (matrix.channel == "mean") & (matrix.event == "B")
+    third = matrix[own & (matrix.method == "one")].head(1).assign(seed=2, hit=False)
+    more = announced_sentence(pd.concat([matrix[matrix.event != "A"], third]), ["B", "C"])
+    assert f"B ({1 - 1 / 6:.0%} of them" in more
+    blind = announced_sentence(matrix.assign(hit=matrix.hit.astype(bool) & (matrix.channel != "mean")), ["B"])
+    assert "by no run B. With the second channel, by no run: none." in blind
     assert "announces these of them (share of seeds, `paper`): B 100%, C 50% (A94)" in banks_sentence(
         matrix, ["B", "C"], "one"
     )

@@ -6,7 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anomaly_routing.baseline_words import costs_sentences, forms_sentence, own_cuts_sentence, peers_sentence
+from anomaly_routing.baseline_words import (
+    costs_sentences,
+    forms_sentence,
+    own_cuts_sentence,
+    peers_sentence,
+    sign_sentence,
+)
 
 
 @pytest.fixture
@@ -23,19 +29,29 @@ def peers() -> pd.DataFrame:
         ("random", "SMAP", "F1, adjusted", 0.85, None),
     ]
     table = pd.DataFrame(rows, columns=["detector", "data", "measure", "median", "published"])
-    return table.assign(published=table.published.where(table.published.notna(), None))
+    known = ["published"] * 5 + ["authors' code, run again"] * 4
+    return table.assign(published=table.published.where(table.published.notna(), None), known=known)
 
 
 def test_ours_beside_the_published_figures(peers):
     """Two per cent below 0.96 is 0.941: one of AnomalyDAE's is below; 0.91 is above 0.816."""
     text = peers_sentence(peers)
-    first = "Of 4 published figures ours is more than 2% below 1 (`anomaly_dae`, AUC, epoch 50) and as much above 1."
-    assert text.startswith(first)
+    kinds = "3 published, 1 authors' code, run again"
+    first = f"Of 4 reference figures ({kinds}) ours is more than 2% below 1 (`anomaly_dae`, AUC, epoch 50)"
+    assert text.startswith(f"{first} and as much above 1.")
     under = "`dominant` (sigmoid, epoch 40) 0.70; `dominant` (sigmoid, epoch 100) 0.72."
     assert f"rule of thumb of degree and norm (0.75): {under}" in text
     assert text.endswith(
         "TranAD's raw AUC is 0.48; after point adjustment its F-measure is 0.91, that of random scores 0.85."
     )
+
+
+def test_the_sign_rule_beside_axes():
+    """Spearman of 1..5 with two neighbours exchanged: 1 - 6 * 2 / (5 * 24)."""
+    days = pd.Series(range(5))
+    text = sign_sentence([(days, days**3), (days, days[[1, 0, 2, 3, 4]].reset_index(drop=True))])
+    assert "alike to 0.95 (Spearman, median of 2 seeds, 0.90 to 1.00)" in text
+    assert "no seed in common" in sign_sentence([])
 
 
 def test_forms_and_epochs(peers):

@@ -266,7 +266,11 @@ def test_table_one_has_the_papers_rows_in_their_order_and_says_what_was_not_run(
     methods = scored[3]
     table = table1(methods, {"T1.ours.hits": 12}, {"random": {"seconds": 12.3}})
     rows = [row for row in table["row of the paper"] if row]
-    assert rows[0] == "LSTM-AE" and rows.count("GHRN") == rows.count("Full model") == 2 and len(set(rows)) == 12
+    assert rows[0] == "LSTM-AE" and rows.count("GHRN") == rows.count("Full model") == 2 and len(set(rows)) == 13
+    assert table.loc[table["row of the paper"] == "Full model, one channel", "method"].tolist() == [
+        "intended -MPI",
+        "literal -MPI",
+    ]
     assert set(table.loc[table["status"] == "not run", "method"]) == set(table["method"]) - set(methods)
     line = table.set_index("method").loc["random"]
     assert line["seconds"] == 12.3 and line["paper: hits"] == methods["random"]["paper"]["hits"]

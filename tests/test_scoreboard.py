@@ -69,7 +69,7 @@ def test_each_protocol_judges_its_own_stop_rule_by_two_channels():
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory):
+def stored_paths(tmp_path_factory):
     """Two seeds of the model, the second with its channels exchanged, and a baseline of another stage."""
     paths = MarketPaths("m", tmp_path_factory.mktemp("root"))
     store, other = RunStore(paths.runs("model")), RunStore(paths.runs("baselines"))
@@ -80,7 +80,12 @@ def stored(tmp_path_factory):
     key = RunKey("m", "zscore", "causal", 0, {}, "hash", 1)
     other.save(key, model_run(channels=None, family="statistical", stochastic=False))
     other.mark_current([key])
-    return collect(paths)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def stored(stored_paths):
+    return collect(stored_paths)
 
 
 def test_the_scoreboard_reads_the_channels_from_the_stored_run(stored):
@@ -112,6 +117,21 @@ def test_a_second_channel_makes_a_row_of_its_own(tmp_path):
     assert hits(methods["lstm_ae +MPI"]["paper"]) == {"c": ("M", 5), "d": ("M", 1)}
     assert methods["lstm_ae +MPI"]["variant"] == "+MPI"
     assert list(by_aggregation(runs, EVENTS, SPLITS)["method"]) == ["lstm_ae"]
+
+
+def test_the_first_of_two_channels_makes_a_row_of_its_own(stored_paths):
+    """What the paper's Table 2 calls the model without its index; a run of one channel has no such row."""
+    runs = collect(stored_paths, alone=True)
+    assert sorted(runs["label"]) == ["intended", "intended", "intended -MPI", "intended -MPI", "zscore"]
+    assert set(runs.variant[runs["alone"]]) == {"-MPI"} and not runs["second"].any()
+    methods = evaluate_runs(runs, EVENTS, SPLITS)
+    alone, both = methods["intended -MPI"], methods["intended"]
+    frame = model_run().daily[[CHANNELS["paper"]["I"]]].set_axis(["I"], axis=1)
+    assert set(alone["paper"]["cuts"]) == {"I"} and set(both["paper"]["cuts"]) == {"I", "M"}
+    own = evaluate_run(model_run(), EVENTS, SPLITS, alone=True)["paper"]
+    assert own == evaluate_daily(frame, EVENTS, splits=SPLITS)["paper"]
+    assert all(channel == "I" for channel, _ in hits(own).values())
+    assert list(by_aggregation(runs, EVENTS, SPLITS)["method"]) == ["intended", "zscore"]
 
 
 def test_other_aggregations_are_those_of_the_papers_stop_rule(stored):

@@ -2,6 +2,9 @@
 
 Writes reports/peers.json, one part a module, as soon as it is done. `--only` renews some parts. The
 folder holds cora.npz, memstream_syn.npz and smap_p1.npz; the parts that simulate their data need none.
+
+A row's `known` says what its `published` figure is: "published", "authors' code, run again", "true value" of a
+simulation, "measured before" by us; "" where there is none.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ LEVEL = 0.98  # of the training scores: the cut
 DATA = "SMAP, channel P-1"
 TABLE = "Results table of the authors' repository, row SMAP; their README's run on P-1 gives the same F1."
 RERUN = "Not published; the authors' code at 7ffb98d0c181, run again."
+KNOWN = {TABLE: "published", RERUN: "authors' code, run again"}
 CONTROL = "No method: uniform random numbers, one seed a column."
 
 
@@ -39,7 +40,7 @@ def run(folder: Path, seeds: Sequence[int]) -> list[dict[str, Any]]:
             ours = [each[measure] for each in measured]
             rows.append(
                 {"detector": detector, "data": DATA, "measure": measure, "seeds": list(seeds), "ours": ours}
-                | {"published": published, "source": source, "note": note}
+                | {"published": published, "known": KNOWN.get(source, ""), "source": source, "note": note}
             )
     return rows
 

@@ -24,6 +24,7 @@ def run(folder: Path, seeds: Sequence[int]) -> list[dict[str, Any]]:
             "seeds": list(seeds),
             "ours": [_recovered(p, kappa, seed) for seed in seeds],
             "published": kappa,
+            "known": "true value",
             "source": "The kappa that the sample was drawn with (Ulrich 1984, Wood 1994).",
             "note": "Banerjee's start and two Newton steps",
         }

@@ -14,20 +14,23 @@ from anomaly_routing.table1 import COSTS
 
 
 def draw_peers(ax: plt.Axes, known: pd.DataFrame) -> None:
-    """Our figure of each seed beside the published ones; kappa as a share of the true one.
+    """Our figure of each seed beside what is known, published figures in red; kappa as a share of the true one.
 
-    known : rows of reports/peers.json with a published figure.
+    known : rows of reports/peers.json with a figure to compare with.
     """
-    names = []
+    names, told = [], set()
     for i, row in enumerate(known.itertuples()):
         is_kappa = row.measure == "kappa"
         scale, published = (row.published if is_kappa else 1), np.atleast_1d(row.published)
-        what = f"kappa / true, {row.data.rsplit(', ')[-1]}" if is_kappa else row.measure
+        what = f"kappa / {row.published:g}, {row.data.rsplit(', ')[-1]}" if is_kappa else row.measure
         names.append(f"{row.detector}: {what}")
         first = "" if i else "ours, a seed each"
         ax.plot(np.divide(row.ours, scale), [i] * len(row.ours), "o", ms=4, color=plots.BLUE, alpha=0.6, label=first)
-        said = "" if i else "published"
-        ax.plot(published / scale, [i] * len(published), "|-", ms=11, color=plots.PAPER, label=said)
+        said = "published" if row.known == "published" else "true, or run by us"
+        said = "" if said in told else said
+        told.add(said)
+        colour = plots.PAPER if row.known == "published" else plots.GREY
+        ax.plot(published / scale, [i] * len(published), "|-", ms=11, color=colour, label=said)
     ax.set(yticks=range(len(known)), ylim=(len(known) - 0.5, -0.5), xlabel="the measure named at the left")
     ax.set_yticklabels(names, fontsize=7)
     ax.legend(fontsize=8, loc="lower left")
@@ -63,8 +66,11 @@ def draw_costs(axes: np.ndarray, cost: pd.DataFrame) -> None:
     colours = [plots.ORANGE if full else plots.BLUE for full in cost["full"]]
     for ax, (text, column) in zip(axes, COSTS.items(), strict=True):
         measured = cost[column].notna().any()
-        ax.barh(cost["method"], cost[column].astype(float).fillna(0) if measured else 0.0, color=colours, height=0.7)
+        ax.hlines(cost["method"], 0, 1, transform=ax.get_yaxis_transform(), color=plots.GREY, lw=0.3, zorder=0)
+        ax.scatter(cost[column].astype(float), cost["method"], color=colours, s=22)
         ax.set(xscale="log" if measured and not column.endswith("gib") else "linear", xlabel=text)
+        if measured and column.endswith("gib"):
+            ax.set_xlim(left=0)
         ax.tick_params(axis="y", labelsize=7)
         if not measured:
             ax.text(0.5, 0.5, "not run", transform=ax.transAxes, ha="center")

@@ -41,7 +41,7 @@ def association_sentence(detector: AnomalyTransformer, toys: Mapping[str, Toy]) 
 
 
 def peers_sentence(peers: pd.DataFrame) -> str:
-    """Ours beside the published figures. peers : rows of reports/peers.json with `median`, the middle of `ours`."""
+    """Ours beside what is known. peers : rows of reports/peers.json with `median`, the middle of `ours`."""
     known = peers[peers.published.notna()]
     low, high = published_range(known)
     short, over = known["median"] < (1 - TOLERANCE) * low, known["median"] > (1 + TOLERANCE) * high
@@ -51,10 +51,11 @@ def peers_sentence(peers: pd.DataFrame) -> str:
         return peers["median"][(peers.detector == detector) & (peers.measure == measure)].iloc[0]
 
     return sentence(
-        "Of {n} published figures ours is more than {off:.0%} below {low} ({which}) and as much above {high}. On Cora "
-        "these stay under the rule of thumb of degree and norm ({thumb:.2f}): {under}. TranAD's raw AUC is {raw:.2f}; "
-        "after point adjustment its F-measure is {f1:.2f}, that of random scores {luck:.2f}.",
-        n=len(known), off=TOLERANCE, low=int(short.sum()), high=int(over.sum()), thumb=thumb,
+        "Of {n} reference figures ({kinds}) ours is more than {off:.0%} below {low} ({which}) and as much above "
+        "{high}. On Cora these stay under the rule of thumb of degree and norm ({thumb:.2f}): {under}. TranAD's raw AUC "
+        "is {raw:.2f}; after point adjustment its F-measure is {f1:.2f}, that of random scores {luck:.2f}.",
+        n=len(known), kinds=", ".join(f"{k} {kind}" for kind, k in known.known.value_counts().items()), off=TOLERANCE,
+        low=int(short.sum()), high=int(over.sum()), thumb=thumb,
         which="; ".join(f"`{row.detector}`, {row.measure}" for row in known[short].itertuples()) or "none",
         under="; ".join(f"{form} {value:.2f}" for form, value in forms[forms < thumb].items()) or "none",
         raw=median("tranad", "AUC"), f1=median("tranad", "F1, adjusted"), luck=median("random", "F1, adjusted"),
@@ -137,3 +138,16 @@ def own_cuts_sentence(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
             for method, table in said.items()
         ),
     )
+
+
+def sign_sentence(seeds: Sequence[tuple[pd.Series, pd.Series]]) -> str:
+    """Whether choosing a sign (von Mises-Fisher) tells other days apart than needing none (Watson): daily scores of the
+    two, a pair for each seed that both have."""
+    rank = [directed.corr(axial, method="spearman") for directed, axial in seeds]
+    if not rank:
+        return "`metric_vmf` and `metric_watson` have no seed in common: whether the sign rule does harm is not known."
+    return sentence(
+        "`metric_vmf`, which chooses a sign, and `metric_watson`, which needs none, rank the days alike to {m:.2f} "
+        "(Spearman, median of {n} seeds, {low:.2f} to {high:.2f}).",
+        m=np.median(rank), n=len(rank), low=min(rank), high=max(rank),
+    )  # fmt: skip

@@ -115,6 +115,7 @@ def explained(root: Path) -> str:
         costs=f"measured on {TITLES[measured['market']]}, {measured['device']}" if costed else NOT_RUN,
         scorecard=f"{reports}/notebooks/12_scorecard.ipynb",
         baselines=f"{reports}/notebooks/04_deep_baselines.ipynb",
+        peers=f"{reports}/tables/deep_baselines/peers.csv",
     ).strip()
 
 

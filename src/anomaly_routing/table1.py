@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from anomaly_routing.files import read_json
+from anomaly_routing.scoreboard import ALONE, SECOND
 
 PAPER_ROWS = {  # row of Table 1 -> (claim, methods that answer for it)
     "LSTM-AE": ("T1.lstm_ae", ("lstm_ae",)),
@@ -21,8 +22,9 @@ PAPER_ROWS = {  # row of Table 1 -> (claim, methods that answer for it)
     "EvolveGCN": ("T1.evolvegcn", ("evolve_gcn",)),
     "GHRN": ("T1.ghrn", ("ghrn_star", "graph_hawkes")),  # A23: two methods go by that name
     "MemStream": ("T1.memstream", ("memstream",)),
-    "Full model": ("T1.ours", ("intended", "literal")),
+    "Full model": ("T1.ours", ("intended", "literal")),  # two alarm channels
 }
+ALONE_ROWS = {"Full model, one channel": ("T2.no_mpi", (f"intended {ALONE}", f"literal {ALONE}"))}  # of Table 2
 BESIDE = ("mtad_gat", "robust_autoencoder", "real_nvp", "metric_vmf", "metric_watson")  # named by the sources, untested
 TRIVIAL = ("null", "random", "lagged_volatility", "lagged_vix", "mean_abs_z", "pca_error", "knn1", "l2_norm")
 NOT_RUN = "not run"
@@ -31,12 +33,14 @@ NOT_RUN = "not run"
 def table1(methods: dict[str, Any], claims: dict[str, Any], costs: dict[str, dict[str, float]]) -> pd.DataFrame:
     """One row a method: the paper's in its order, what the sources name beside them, the trivial detectors.
 
-    methods : of `scoreboard.evaluate_runs`, rows `... +MPI` among them. claims : id -> value of `paper/claims.yaml`.
+    methods : of `scoreboard.evaluate_runs`, rows `... +MPI` and `... -MPI` among them. claims : id -> value of
+    `paper/claims.yaml`.
     costs : method -> columns of `read_costs`; a method that is not in it, a trivial one say, has none.
     Hits are the median seed's, p values medians over the seeds (`evaluation.summary`), each with its lowest and highest
     seed. A method without a run has the status `not run` and no figure.
     """
-    listed = [(row, claim, method) for row, (claim, members) in PAPER_ROWS.items() for method in members]
+    rows = PAPER_ROWS | ALONE_ROWS
+    listed = [(row, claim, method) for row, (claim, members) in rows.items() for method in members]
     listed += [("", "", method) for method in (*BESIDE, *TRIVIAL)]
     return pd.DataFrame([_row(*entry, methods, claims, costs) for entry in listed])
 
@@ -51,7 +55,7 @@ def _row(
         "the paper: lead": claims.get(f"{claim}.lead"),
         "status": "run" if method in methods else NOT_RUN,
     }
-    found, second = methods.get(method), methods.get(f"{method} +MPI")
+    found, second = methods.get(method), methods.get(f"{method} {SECOND}")
     if found is None:
         return line
     line |= {k: found[k] for k in ("family", "n_seeds", "tier", "device")}

@@ -295,6 +295,8 @@ def main(argv: list[str] | None = None) -> None:
         stage = "model" if args.method in PRESETS else "deep_baselines"
         listed, tier = market_settings(paths, stage, args.method, args.variant, args.seed)
         settings = ({"epochs": args.epochs} if args.epochs is not None else {}) | dict(map(_setting, args.training))
+        if settings.get("epochs", 1) < 1:
+            raise ValueError(f"the cap of epochs is {settings['epochs']}; it must be an integer from 1 up")
         overrides = listed["overrides"] | dict(map(_setting, args.set))
         job = Job(args.method, args.variant, args.seed, overrides, listed["training"] | settings)
         store = RunStore(args.out or paths.runs(stage))

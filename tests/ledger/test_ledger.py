@@ -356,7 +356,11 @@ def test_lead_and_gain_have_intervals_over_events(empty):
     sources = Sources(empty.paths, empty.paper, methods=methods)
     sources.__dict__["model_runs"] = [({"info": {"tier": "cpu", "device": "cpu"}}, None)] * 2
     lead = row(sources, "ABS.lead")
-    assert float(lead["ours"]) == 2.5 and lead["low"] <= 2.0 and lead["high"] >= 3.0  # every seed's median is inside
+    assert float(lead["ours"]) == 2.0 and lead["low"] <= 2.0 and lead["high"] >= 3.0  # every seed's median is inside
+    methods["tranad"]["paper"]["lead_median"] = None
+    none = row(sources, "T1.tranad.lead")
+    assert not none["ours"] and none["verdict"] == "differs", none
+    assert "the median seed hits no event, so no lead; 2 of 2 seeds hit any" in none["reason"]
     gain = row(sources, "S1.gain_contrib")
     assert float(gain["ours"]) == pytest.approx(100 * 2 / 13, abs=0.01)
     apart = [100.0 * ((ours[i] is not None) - (theirs[i] is not None)) for i in ids]
