@@ -52,8 +52,8 @@ def peers_sentence(peers: pd.DataFrame) -> str:
 
     return sentence(
         "Of {n} reference figures ({kinds}) ours is more than {off:.0%} below {low} ({which}) and as much above "
-        "{high}. On Cora these stay under the rule of thumb of degree and norm ({thumb:.2f}): {under}. TranAD's raw AUC "
-        "is {raw:.2f}; after point adjustment its F-measure is {f1:.2f}, that of random scores {luck:.2f}.",
+        "{high}. On Cora these stay under the rule of thumb of degree and norm ({thumb:.2f}): {under}. TranAD's raw "
+        "AUC is {raw:.2f}; after point adjustment its F-measure is {f1:.2f}, that of random scores {luck:.2f}.",
         n=len(known), kinds=", ".join(f"{k} {kind}" for kind, k in known.known.value_counts().items()), off=TOLERANCE,
         low=int(short.sum()), high=int(over.sum()), thumb=thumb,
         which="; ".join(f"`{row.detector}`, {row.measure}" for row in known[short].itertuples()) or "none",
