@@ -115,6 +115,9 @@ def draw_event_seeds(
                 side.plot(100 * shares, [i] * len(shares), ".", ms=4, color=plots.ORANGE)
             _frame(ax, side, [f"{m} ({n})" for m, n in seeds.items()], ids, f"{protocol}, {channel}")
             side.axvline(100 * AIMS[protocol], color=plots.CHANCE, lw=0.8, ls=":")
+    widest = max(side.get_xlim()[1] for side in axes[:, 1::2].flat)
+    for side in axes[:, 1::2].flat:
+        side.set_xlim(0, widest)
     if len(ids) and len(methods):
         fig.colorbar(picture, ax=axes, shrink=0.3, label="first alarm, sessions ahead", ticks=range(1, len(LEADS) + 1))
 

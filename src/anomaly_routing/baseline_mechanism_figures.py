@@ -123,7 +123,8 @@ def _associations(ax: plt.Axes, look: Look) -> None:
     session = np.arange(1 - len(found.series[ORDINARY]), 1)
     for said, colour in COLOURS.items():
         ax.plot(session, found.series[said], color=colour, label=f"series, {said}")
-        ax.plot(session, found.prior[said], ":", color=colour, label=f"prior, {said}")
+        dashes = (0, (1, 3)) if said == "planted" else (1.5, (1, 3))  # side by side where they coincide
+        ax.plot(session, found.prior[said], ls=dashes, lw=1.8, color=colour, label=f"prior, {said}")
     ax.set(xlabel="session of the window, 0 is judged", ylabel="weight given by the last")
 
 
