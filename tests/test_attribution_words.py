@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from anomaly_routing import attribution_seeds as seeded
 from anomaly_routing import attribution_words as w
 from anomaly_routing.attribution import Grade
 from anomaly_routing.attribution_checks import PLAIN, TAUGHT
@@ -90,13 +91,13 @@ def test_a_gate_is_trusted_set_by_set():
 
 def test_dead_gates_are_not_compared():
     dead, alive = np.eye(4)[np.full(8, 2)], np.eye(4)[np.arange(8) % 4]
-    assert w.is_constant(dead) and w.is_constant(0.995 * dead + 0.00125) and not w.is_constant(alive)
-    assert not w.is_constant(np.tile([0.05, 0.9, 0.05, 0.0], (8, 1)))
+    assert seeded.is_constant(dead) and seeded.is_constant(0.995 * dead + 0.00125) and not seeded.is_constant(alive)
+    assert not seeded.is_constant(np.tile([0.05, 0.9, 0.05, 0.0], (8, 1)))
     grades = {("a", 0): Grade([], {"w": dead}), ("a", 1): Grade([], {"w": alive}), ("b", 0): Grade([], {"w": alive})}
     shown = {"a": figures(0.9), "b": figures(0.3)}
     text = w.variants_sentence(grades, shown, 60)
     assert "what they name right is arithmetic: `a`. By the weights, `b` names most of the others, 30%" in text
-    second = w.variants_sentence(grades, shown | {w.titled("a", 1): figures(0.4)}, 60)
+    second = w.variants_sentence(grades, shown | {seeded.titled("a", 1): figures(0.4)}, 60)
     assert "arithmetic: `a`. By the weights, `a (seed 1)` names most of the others, 40%" in second
     none = w.variants_sentence({("a", 0): grades["a", 0]}, {"a": shown["a"]}, 60)
     assert none.endswith("By the weights nothing can be compared.")
@@ -138,7 +139,7 @@ def store(tmp_path) -> RunStore:
         rest = (1 - largest) / 3
         log = {"mean_max_w": largest, "mean_w": [rest, rest, rest, largest]}
         level = np.linspace(0, 1, 6) * (1 if seed < 2 else -1)
-        daily = pd.DataFrame({name: level + k for k, name in enumerate(w.WEIGHTS)}, index=days).iloc[seed:]
+        daily = pd.DataFrame({name: level + k for k, name in enumerate(seeded.WEIGHTS)}, index=days).iloc[seed:]
         info = {"history": [log], "best": {"tail": {"epoch": 0}}}
         key = RunKey("simulated", method, "full", seed, {}, "data", 1)
         store.save(key, Run(np.zeros((1, 1)), days[:1], ["A"], daily, info))
@@ -149,26 +150,26 @@ def store(tmp_path) -> RunStore:
 
 def test_what_the_log_says_of_other_seeds(store):
     graded = next(p.name for p in store.current() if p.name.startswith("intended--full--seed0"))
-    seeds = w.routing_of_seeds(store.folder, graded)
+    seeds = seeded.routing_of_seeds(store.folder, graded)
     assert seeds.seed.tolist() == [0, 1, 2] and seeds.collapsed.tolist() == [True, False, False]
-    assert w.is_collapsed(seeds) and seeds.graded.tolist() == [True, False, False]
-    text = w.seeds_sentence("intended", seeds, figures(0.25))
+    assert seeded.is_collapsed(seeds) and seeds.graded.tolist() == [True, False, False]
+    text = seeded.seeds_sentence("intended", seeds, figures(0.25))
     assert "seed 0: 0.00, 0.00, 0.00, 1.00, collapsed" in text and "by arithmetic" in text
     assert "seed 1: 0.20, 0.20, 0.20, 0.40, not collapsed" in text
-    note = w.collapse_note("intended", seeds)
+    note = seeded.collapse_note("intended", seeds)
     assert note.endswith(
         "one expert; seed 1 and 2 did not collapse, by the training log, the weights not being stored."
     )
-    one = w.collapse_note("intended", seeds.assign(collapsed=[True, True, False]), "trained once more, so")
+    one = seeded.collapse_note("intended", seeds.assign(collapsed=[True, True, False]), "trained once more, so")
     assert "seed 2 did not collapse, seed 1 collapsed too" in one and one.endswith("stored; trained once more, so.")
-    assert w.collapse_note("intended", seeds.assign(collapsed=False), "trained once more") == ""
-    rows = w.seeds_over_sessions(store.folder, seeds)
+    assert seeded.collapse_note("intended", seeds.assign(collapsed=False), "trained once more") == ""
+    rows = seeded.seeds_over_sessions(store.folder, seeds)
     assert [r["correlation"] for r in rows] == pytest.approx([1.0, -1.0, -1.0])
     other = next(p.name for p in store.current() if p.name.startswith("literal"))
-    alone = w.routing_of_seeds(store.folder, other)
-    assert not w.is_collapsed(alone) and w.seeds_over_sessions(store.folder, alone) == []
-    assert "stores no other seed of it." in w.seeds_sentence("literal", alone, figures(0.3))
-    assert not len(w.routing_of_seeds(store.folder, "none.npz"))
+    alone = seeded.routing_of_seeds(store.folder, other)
+    assert not seeded.is_collapsed(alone) and seeded.seeds_over_sessions(store.folder, alone) == []
+    assert "stores no other seed of it." in seeded.seeds_sentence("literal", alone, figures(0.3))
+    assert not len(seeded.routing_of_seeds(store.folder, "none.npz"))
 
 
 def test_smaller_findings_follow_the_figures():
@@ -199,9 +200,9 @@ def test_smaller_findings_follow_the_figures():
             "correlation": np.nan,
         }
     ]
-    agreed = w.seeds_agree_sentence(rows)
+    agreed = seeded.seeds_agree_sentence(rows)
     assert "the same largest weight for 0% of the plants, no correlation: at least one is constant." in agreed
-    assert "no second seed" in w.seeds_agree_sentence([])
+    assert "no second seed" in seeded.seeds_agree_sentence([])
 
 
 def test_what_the_shapes_and_the_lessons_are_stands_in_one_table():
@@ -220,13 +221,13 @@ def test_what_the_shapes_and_the_lessons_are_stands_in_one_table():
 def test_what_a_seed_names_that_was_trained_once_more(monkeypatch):
     """Only the preset's own seeds, beside the plain rule on the same plants; a dead gate is called one."""
     share = {"w": 0.4, "signal": 0.7}
-    monkeypatch.setattr(w, "summary", lambda sample, grade, rule: figures(share[rule]))
+    monkeypatch.setattr(seeded, "summary", lambda sample, grade, rule: figures(share[rule]))
     sample = SimpleNamespace(planted=range(60))
     alive, dead = (Grade([], {"w": np.eye(4)[rows]}) for rows in (np.arange(8) % 4, np.full(8, 2)))
-    text = w.again_clause("intended", {("intended", 1): alive, ("other", 0): dead}, sample, Grade([], {}))
+    text = seeded.again_clause("intended", {("intended", 1): alive, ("other", 0): dead}, sample, Grade([], {}))
     assert text.startswith(
         "trained once more, seed 1 names 40% (35% to 45%) of 60 medium plants of `main` by its weights"
     )
     assert text.endswith("the plain rule 70%")
-    assert "45%, collapsed too)" in w.again_clause("intended", {("intended", 1): dead}, sample, Grade([], {}))
-    assert w.again_clause("literal", {("intended", 1): alive}, sample, Grade([], {})) == ""
+    assert "45%, collapsed too)" in seeded.again_clause("intended", {("intended", 1): dead}, sample, Grade([], {}))
+    assert seeded.again_clause("literal", {("intended", 1): alive}, sample, Grade([], {})) == ""
