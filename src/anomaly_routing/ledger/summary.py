@@ -38,8 +38,8 @@ RULES_OF_ATTRIBUTION = {
 }
 SHOWN = 6  # claims named in a list; the rest is counted
 CHANNELS = (
-    "Detection, lead and gain are those of the model's two alarm channels, as the paper counts its own; its rivals have "
-    "one (A99). The model by its first channel alone: rows *-MPI* of Table 1."
+    "Detection, lead and gain are those of the model's two alarm channels, as the paper counts its own; its rivals "
+    "have one (A99). The model by its first channel alone: rows *-MPI* of Table 1."
 )
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
