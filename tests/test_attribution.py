@@ -11,7 +11,14 @@ import torch
 
 from anomaly_routing import attribution as a
 from anomaly_routing import attribution_claims, attribution_variants, metric_claims
-from anomaly_routing.attribution_claims import consensus_answer, day_variance, explained_days, shap_answer, shap_by_day
+from anomaly_routing.attribution_claims import (
+    consensus_answer,
+    day_variance,
+    explained_days,
+    largest_variance,
+    shap_answer,
+    shap_by_day,
+)
 from anomaly_routing.attribution_detectors import panel_of
 from anomaly_routing.attribution_variants import disturbed, graded_variant
 from anomaly_routing.baselines.registry import create
@@ -296,7 +303,18 @@ def test_the_variance_is_over_days(ground, net, monkeypatch):
     shares = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])[:, None].repeat(4, 1)
     assert day_variance(shares) == pytest.approx(0.25) and day_variance(shares[:1].repeat(3, 0)) == 0
     monkeypatch.setattr(attribution_claims, "shap_by_day", lambda tensors, rows, stocks: shares)
-    assert shap_answer(ground.tensors, net, 0.2)["holds"] and not shap_answer(ground.tensors, net, 0.3)["holds"]
+    assert shap_answer(ground.tensors, net, 0.19)["holds"]
+    assert shap_answer(ground.tensors, net, 0.3) is None  # of twenty days no four shares can have it
+    monkeypatch.setattr(attribution_claims, "shap_by_day", lambda tensors, rows, stocks: shares / 2)
+    assert not shap_answer(ground.tensors, net, 0.19)["holds"]
+
+
+def test_no_shares_vary_more_than_an_even_alternation():
+    assert day_variance(np.eye(4)[np.arange(20) % 4][:, None]) == pytest.approx(largest_variance(20, 4))
+    drawn = np.random.default_rng(0).dirichlet(np.full(4, 0.01), size=(20, 5000))
+    assert (
+        0.9 * largest_variance(20, 4) < max(day_variance(drawn[:, [i]]) for i in range(5000)) <= largest_variance(20, 4)
+    )
 
 
 @pytest.mark.parametrize("scattered", [True, False])

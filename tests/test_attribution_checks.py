@@ -66,6 +66,28 @@ def test_columns_are_what_a_known_gate_earns(garden):
     assert (blind["seen and named"] == 0).all() and blind["named right"].tolist() == [0, 1, 0, 0]
 
 
+class Loud(Known):
+    """Loudest on the stock-days of the last plant, as they are without it."""
+
+    def __init__(self, garden: a.Garden) -> None:
+        super().__init__(garden, alarms=True)
+        garden = garden.part(garden.strength == "medium")
+        marked = [(p, marks) for p, marks in zip(checks.undisturbed(garden).planted, garden.marks, strict=True)]
+        self.chosen = {row.tobytes() for p, marks in marked[-1:] for row in p.x[a.REACH :][marks]}
+
+    def score(self, x: np.ndarray) -> np.ndarray:
+        return np.array([float(row.tobytes() in self.chosen) for row in x])
+
+
+def test_seen_and_named_by_luck(garden):
+    """Its name for an undisturbed stock-day is momentum, so that one of three plants, of momentum, is seen and named
+    when nothing is planted."""
+    assert garden.part(garden.strength == "medium").truth[-1] == 3
+    table = checks.mechanism_table({"main": garden}, Loud(garden))
+    mine = table[table.method == checks.TAUGHT]
+    assert mine[checks.BY_LUCK].tolist() == [0, 0, 0, pytest.approx(1 / 3)] and (mine["seen and named"] == 0).all()
+
+
 def test_the_plain_rule_stands_beside_with_the_accuracy_of_its_grade(garden):
     table = checks.mechanism_table({"main": garden}, Known(garden, alarms=True))
     graded = a.summary(garden, a.grade_plain(garden), "signal")["by_strength"]["medium"]

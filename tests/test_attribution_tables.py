@@ -148,3 +148,12 @@ def test_curves_and_reliability_draw_what_they_are_given(garden, gates):
     fig = draw_calibration({"sure": (table, error)})
     assert fig.axes[0].get_legend().get_texts()[0].get_text() == "sure: error 0.00"
     plt.close("all")
+
+
+def test_confusion_counts_are_those_of_the_matrices():
+    values = np.eye(4)[[0, 1, 1, 3]]
+    table = tables.confusion_table({"far": {"rule": values}}, {"far": np.array([0, 0, 1, 2])})
+    counts = table.filter(like="named ").to_numpy(int)
+    assert counts[:4].tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert table.plants.tolist()[:4] == [2, 1, 1, 0] and set(table.method) == {"rule"} and set(table.set) == {"far"}
+    assert list(table.columns[4:8]) == [f"named {MECHANISMS[name].label}" for name in mechanisms()[:4]]

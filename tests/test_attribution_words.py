@@ -11,7 +11,7 @@ import pytest
 from anomaly_routing import attribution_seeds as seeded
 from anomaly_routing import attribution_words as w
 from anomaly_routing.attribution import Grade
-from anomaly_routing.attribution_checks import PLAIN, TAUGHT
+from anomaly_routing.attribution_checks import BY_LUCK, ERROR, PLAIN, TAUGHT
 from anomaly_routing.attribution_tables import TAUGHT_ON, shape_table
 from anomaly_routing.data.plants import MECHANISMS, PAPER
 from anomaly_routing.data.plants import SETS as ALL_SETS
@@ -35,7 +35,9 @@ SETS = {
 }
 ROWS = [("twin", "shock", 0.1, 0.06, 0.05), ("twin", "freeze", 0.9, 0.3, 0.7), ("fresh", "shock", 1.0, 0.0, 1.0)]
 TABLE = pd.DataFrame(ROWS, columns=["set", "mechanism", "named right", "nothing planted", "seen and named"]).assign(
-    method=TAUGHT, plants=[30, 10, 40], **{"95% low": 0.0, "95% high": 1.0, "one stock-day": 0.5}
+    method=TAUGHT,
+    plants=[30, 10, 40],
+    **{"95% low": 0.0, "95% high": 1.0, "one stock-day": 0.5, BY_LUCK: [0.1, 0.5, 0]},
 )
 
 
@@ -58,19 +60,24 @@ def test_the_verdict_leads_with_the_sternest_set_and_the_plain_rule():
     trust = "As printed no, a separate taught gate in their place yes on `twin`, `fresh`, `main` (mark: 80% right). "
     assert text.startswith(trust + "Of 100 anomalies planted in the sternest set, `twin`, the largest mean absolute")
     assert text.index("names 40%") < text.index("the routing weights") < text.index("names 85%")
-    within = "(80% to 90%). Shapes within its lessons: `twin`; 95% in `fresh`, 90% in `main`, within them."
+    within = "(80% to 90%). `twin` lies within its lessons; it names 95% in `fresh`, 90% in `main` (within them)."
     assert within in text and "mends nothing in the model" in text
     assert "worst at shock, 10% (with nothing planted the same stock-days are named so in 6%)" in text
-    assert f"both sees and names {(0.05 * 30 + 0.7 * 10) / 40:.0%} at five" in text and text.count(". ") == 3
+    assert f"both sees and names {(0.05 * 30 + 0.7 * 10) / 40:.0%} at five" in text and text.count(". ") == 4
+    assert f"stock-days ({(0.1 * 30 + 0.5 * 10) / 40:.0%} with nothing planted)" in text
+    assert text.endswith(" `literal` is not trained on this market.")
     assert w.verdict(SETS, {"intended": "A note.", "literal": "Not graded."}, TABLE) == f"{text} A note."
+    error = {shapes: of | {ERROR: figures(0.44)} for shapes, of in SETS.items()}
+    assert "names 40%, the largest expert error 44%, the routing weights" in w.verdict(error, {}, TABLE)
+    assert w.goal(error) == (True, "") and not w.goal(error | {"main": error["main"] | {ERROR: figures(0.66)}})[0]
     other = w.verdict(SETS | {"fresh": found(figures(0.5), figures(0.1), figures(0.2))}, {}, TABLE)
     far = w.verdict(SETS | {"far": found(figures(0.5), figures(0.4), figures(0.2))}, {}, TABLE.assign(set="far"))
     assert (
-        "(45% to 55%). Shapes beyond its lessons: `far`; 85% in `twin`, 95% in `fresh`, 90% in `main`, within them."
-        in far
+        "(45% to 55%). `far` lies beyond its lessons; it names 85% in `twin`, 95% in `fresh`, 90% in `main` "
+        "(within them)." in far
     )
     kind = w.verdict(SETS | {"far": found(figures(0.99), figures(0.4), figures(0.2))}, {}, TABLE)
-    assert "90% in `main`, within them; 99% in `far`, beyond them." in kind
+    assert "90% in `main` (within them); 99% in `far` (beyond them)." in kind
     assert (
         "`fresh`, the routing weights as the prose describes it (`intended`) 20%" in other and "worst at shock" in other
     )
@@ -120,9 +127,44 @@ def test_the_worst_mechanism_comes_first():
 
 
 def test_weights_hardly_move_only_where_they_do():
-    still, moving = np.tile([0.1, 0.7, 0.1, 0.1], (8, 1)), np.eye(4)[np.arange(8) % 4]
-    assert "for 100% of the plants, and its mean weight is 0.70: the weights hardly move" in w.moves_sentence(still)
-    assert "for 25% of the plants" in w.moves_sentence(moving) and "move with the plant" in w.moves_sentence(moving)
+    still, moving, truth = np.tile([0.1, 0.7, 0.1, 0.1], (8, 1)), np.eye(4)[np.arange(8) % 4], np.arange(8) % 4
+    told = w.moves_sentence(still, truth)
+    assert (
+        "for 100% of the plants (100% to 100% by what is planted), and its mean weight is 0.70: the weights hard"
+        in told
+    )
+    assert told.endswith("25% are named right.")
+    assert "for 25% of the plants (0% to 100% by" in w.moves_sentence(moving, truth)
+    wrong = w.moves_sentence(np.roll(moving, 1, axis=1), truth)
+    assert "move with the plant; 0% are named right." in wrong
+    halves = np.eye(4)[[0, 1, 0, 1, 0, 1, 0, 1]]  # half of every mechanism: nothing to do with the plant
+    assert "(50% to 50% by what is planted)" in w.moves_sentence(halves, np.repeat(np.arange(4), 2))
+
+
+def test_lead_ins_that_are_not_calm_are_counted():
+    calm = np.array([False, True, True, True, True, True])
+
+    def planted(first: int, onset: int) -> SimpleNamespace:
+        return SimpleNamespace(plant=SimpleNamespace(first=first, onset=onset))
+
+    garden = SimpleNamespace(calm=calm, planted=[planted(0, 3), planted(1, 3), planted(4, 4)])
+    assert "higher volatility or near an event: 1 of 2 in `far`." in w.lead_in_sentence({"far": garden})
+
+
+def test_the_dated_events_are_told_by_every_figure():
+    rows = [(TAUGHT, "paper", 3, 0.195, 0.53), (TAUGHT, "matched", 5, 0.066, 0.53), (PLAIN, "paper", 1, 0.219, 0.71)]
+    rows += [(PLAIN, "matched", 3, 0.139, 0.71)]
+    text = w.events_sentence(pd.DataFrame(rows, columns=["method", "protocol", "hits", "p, test", "AUC"]))
+    assert "AUC of 0.53, the mean absolute feature 0.71; 3 hits against 1 (`paper`; on the test events p 0.2 " in text
+    assert "and 5 hits against 3 (`matched`; on the test events p 0.066 against 0.14)." in text
+
+
+def test_who_sees_a_mechanism_better_is_said():
+    board = pd.DataFrame({"method": [TAUGHT, "a", "b", "c"], "contagion": [0.7, 0.85, 0.6, 0.75]})
+    assert "2 of the other methods see more than it does (0.70): first `a`, 0.85." in w.blind_sentence(
+        board, "contagion"
+    )
+    assert "0 of the other methods see more than it does (0.70)." in w.blind_sentence(board.head(1), "contagion")
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from anomaly_routing.data.plants import MECHANISMS, PAPER
 from anomaly_routing.evaluation.injection import FALSE_ALARMS, ranks, top1
 from anomaly_routing.taught_gate import TaughtGate
 
-SHARES = ("nothing planted", "seen and named", "one stock-day")
-TAUGHT, PLAIN = "taught gate", "largest mean |feature|"
+BY_LUCK = "seen and named, nothing planted"
+SHARES = ("nothing planted", "seen and named", BY_LUCK, "one stock-day")
+TAUGHT, PLAIN, ERROR = "taught gate", "largest mean |feature|", "largest expert error"
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ def mechanism_table(gardens: Mapping[str, Garden], gate: TaughtGate) -> pd.DataF
 
     named right : the largest of the means over all planted stock-days names the mechanism; with its exact interval.
     nothing planted : share of plants whose stock-days get that name without the plant. seen and named : a planted
-    stock-day is among the alarms at five false alarms in a hundred, and the means over those that are name it. one
-    stock-day : share of single planted stock-days that are named right, mean over plants.
+    stock-day is among the alarms at five false alarms in a hundred, and the means over those that are name it; a plant
+    has many stock-days, so the same without the plant stands beside it. one stock-day : share of single planted
+    stock-days that are named right, mean over plants.
     """
     rows = []
     for shapes, whole in gardens.items():
@@ -79,13 +81,16 @@ def _by_plant(garden: Garden, method: Method) -> dict[str, np.ndarray]:
         for g in (garden, undisturbed(garden))
     )
     ends = np.cumsum([len(x) for x in own])[:-1]
-    alarms = np.split(ranks(method.score(np.concatenate(own)), calm) > 1 - FALSE_ALARMS, ends)
+    alarms, false = (
+        np.split(ranks(method.score(np.concatenate(x)), calm) > 1 - FALSE_ALARMS, ends) for x in (own, before)
+    )
     planted, placebo = (np.split(method.weights(np.concatenate(x)), ends) for x in (own, before))
     values, shares = [], {name: [] for name in SHARES}
-    for weights, usual, alarm, k in zip(planted, placebo, alarms, garden.truth, strict=True):
+    for weights, usual, alarm, luck, k in zip(planted, placebo, alarms, false, garden.truth, strict=True):
         values.append(weights.mean(0))
         shares["nothing planted"].append(usual.mean(0).argmax() == k)
         shares["seen and named"].append(alarm.any() and weights[alarm].mean(0).argmax() == k)
+        shares[BY_LUCK].append(luck.any() and usual[luck].mean(0).argmax() == k)
         shares["one stock-day"].append((weights.argmax(1) == k).mean())
     return {"values": np.array(values)} | {name: np.array(found, float) for name, found in shares.items()}
 

@@ -16,7 +16,7 @@ from anomaly_routing.data.bars import Bars
 from anomaly_routing.data.draw_plants import plant_table
 from anomaly_routing.data.plants import MECHANISMS, PAPER, STRENGTHS, mechanisms
 from anomaly_routing.data.simulate_events import MECHANISMS as SIMULATED
-from anomaly_routing.evaluation.injection import paired
+from anomaly_routing.evaluation.injection import confusion, paired
 from anomaly_routing.evaluation.protocols import evaluate_daily
 from anomaly_routing.files import replacing, write_csv
 from anomaly_routing.panel import Splits
@@ -123,6 +123,17 @@ def detection_board(*parts: tuple[Garden, dict[str, Grade]]) -> pd.DataFrame:
         figures |= {"at once": r["at_once"], "plants": len(garden.planted)}
         rows.append({"method": method, **figures, "stocks alarmed": r["stocks_alarmed"], **by})
     return pd.DataFrame(rows).sort_values("AUROC", ascending=False, kind="stable")
+
+
+def confusion_table(values: Mapping[str, Mapping[str, np.ndarray]], truth: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """The matrices of `draw_confusion` as counts: one row a set, method and planted mechanism, a column a name."""
+    rows, short = [], [MECHANISMS[name].label for name in mechanisms()]
+    for shapes, by_title in values.items():
+        for title, value in by_title.items():
+            for k, counts in enumerate(confusion(value, truth[shapes])):
+                row = {"set": shapes, "method": title, "planted": short[k], "plants": int(counts.sum())}
+                rows.append(row | {f"named {short[j]}": int(n) for j, n in enumerate(counts)})
+    return pd.DataFrame(rows)
 
 
 def event_table(ways: Mapping[str, Method], bench: Bench, splits: Splits) -> pd.DataFrame:

@@ -174,6 +174,8 @@ WAITS = {  # claim -> the variants whose runs it waits for
     "D2.maxw6": ("six_experts",),
 }
 NO_ANSWER = {  # claim -> why a stage that ran has none
+    "S1.shap_variance": "measured; shares of attribution add up to one, so that no attribution whatever can have the "
+    "variance that is claimed",
     "S5.ood": "measured; the graded network sends every stock-day to one expert, so its consensus term is a constant",
 }
 BY_STOCK = ("S44.single_misses_liq",)  # asks for single stocks; a run of the sweep has daily series alone
