@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 import yaml
@@ -238,3 +239,14 @@ def test_cleaning_removes_what_changes_between_runs():
     assert "papermill" not in cleaned.metadata and "execution" not in cleaned.cells[0].metadata
     assert cleaned.cells[0].id == "injected-parameters"
     assert [o.text for o in cleaned.cells[0].outputs] == ["UserWarning: look here"]
+
+
+def test_cleaning_takes_a_tables_indentation_and_nothing_else():
+    table = pd.DataFrame({"a b": ["one", "<b>x</b> <i>y</i>"], "c": [1.5, 2.0]})
+    html = f"<p>before</p>\n  <p>kept</p>\n{table.to_html(escape=False)}"
+    cell = nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("display_data", data={"text/html": html})])
+    nb = clean(nbformat.v4.new_notebook(cells=[cell]))
+    lean = nb.cells[0].outputs[0].data["text/html"]
+    assert len(lean) < 0.75 * len(html) and lean.startswith("<p>before</p>\n  <p>kept</p><table")
+    assert "<b>x</b> <i>y</i>" in lean
+    assert re.findall(r"<t[dh][^>]*>.*?</t[dh]>", lean, re.S) == re.findall(r"<t[dh][^>]*>.*?</t[dh]>", html, re.S)

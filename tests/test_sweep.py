@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from joblib.externals.loky import get_reusable_executor
 
 from anomaly_routing import dispatch, sweep
 from anomaly_routing.dispatch import Task, run, work
@@ -166,6 +167,7 @@ def test_a_worker_that_is_killed_costs_nobody_a_finished_run(
     """Two local workers, one of which is killed in the middle of the second task."""
     (tmp_path / "die").touch()
     monkeypatch.setenv("SWEEP_TEST_DIE", str(tmp_path / "die"))
+    get_reusable_executor().shutdown(wait=True)  # workers of an earlier test lack the variable
     monkeypatch.setattr(dispatch, "work", dies_once)
     out = tmp_path / "out"
     assert run(plan(market, out), pending[:3], workers=2, backend=backend) == {}

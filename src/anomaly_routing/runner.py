@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import base64
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from anomaly_routing.plots import in_palette
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 CURSOR_UP = "\x1b[A"
 VOLATILE = ("papermill", "execution", "widgets")
+INDENT = re.compile(r"\s*\n\s*(?=</?(?:table|thead|tbody|tr|th|td)\b)")  # of a table's markup: a third of its bytes
 
 
 def notebook_of(stage: str, root: Path) -> Path:
@@ -53,7 +55,7 @@ def parameters_for(notebook: Path, params: dict[str, Any], stage: str) -> dict[s
 
 
 def clean(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Without what differs between two equal runs: timings, random cell ids, progress bars; and with lean pictures."""
+    """Without what differs between two equal runs: timings, random cell ids, progress bars; pictures, tables lean."""
     for name in VOLATILE:
         nb.metadata.pop(name, None)
     for number, cell in enumerate(nb.cells):
@@ -67,6 +69,8 @@ def clean(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
             cell.outputs = [o for o in cell.outputs if not _is_progress(o)]
             for data in (o.data for o in cell.outputs if "image/png" in o.get("data", {})):
                 data["image/png"] = base64.b64encode(in_palette(base64.b64decode(data["image/png"]))).decode()
+            for data in (o.data for o in cell.outputs if "text/html" in o.get("data", {})):
+                data["text/html"] = INDENT.sub("", data["text/html"])
     return nb
 
 
