@@ -23,8 +23,9 @@ from torch_geometric.nn import GATConv, GCNConv
 from torch_geometric.utils import softmax
 
 from anomaly_routing.model.dynamic_graph import GraphAttention
+from anomaly_routing.model.losses import Errors
 from anomaly_routing.model.network import Network
-from anomaly_routing.model.training import Batch, Errors, TrainingConfig
+from anomaly_routing.model.training import Batch, TrainingConfig
 
 EPS = 1e-8
 GATE_HEADS = 4

@@ -18,6 +18,7 @@ from anomaly_routing.attribution_claims import (
     largest_variance,
     shap_answer,
     shap_by_day,
+    shap_days,
 )
 from anomaly_routing.attribution_detectors import panel_of
 from anomaly_routing.attribution_variants import disturbed, graded_variant
@@ -303,10 +304,11 @@ def test_the_variance_is_over_days(ground, net, monkeypatch):
     shares = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])[:, None].repeat(4, 1)
     assert day_variance(shares) == pytest.approx(0.25) and day_variance(shares[:1].repeat(3, 0)) == 0
     monkeypatch.setattr(attribution_claims, "shap_by_day", lambda tensors, rows, stocks: shares)
-    assert shap_answer(ground.tensors, net, 0.19)["holds"]
-    assert shap_answer(ground.tensors, net, 0.3) is None  # of twenty days no four shares can have it
+    assert shap_answer(shap_days(ground.tensors, net), 0.19)["holds"]
+    assert shap_answer(shap_days(ground.tensors, net), 0.3) is None  # of twenty days no four shares can have it
     monkeypatch.setattr(attribution_claims, "shap_by_day", lambda tensors, rows, stocks: shares / 2)
-    assert not shap_answer(ground.tensors, net, 0.19)["holds"]
+    assert not shap_answer(shap_days(ground.tensors, net), 0.19)["holds"]
+    assert "0.0625, the routing" in shap_days(ground.tensors, net).sentence()
 
 
 def test_no_shares_vary_more_than_an_even_alternation():

@@ -15,7 +15,7 @@ from anomaly_routing import attribution_checks as checks
 from anomaly_routing.attribution_figures import Spread, draw_confusion, draw_contagion
 from anomaly_routing.ledger.summary import attribution_rows
 from anomaly_routing.planting import Ground, calm_sessions
-from anomaly_routing.plots import BLUE, RED, in_palette, use_style
+from anomaly_routing.plots import BLUE, GREEN, RED, in_palette, use_style
 from tests.gardens import NONE, small_ground
 
 
@@ -107,22 +107,42 @@ def test_a_row_of_matrices_a_set(garden):
 def test_the_contagion_has_its_curves_and_their_colours_in_a_stored_picture(ground, garden):
     p = next(q for q in garden.planted if q.plant.mechanism == "contagion")
     reached = p.plant.graded(16)
-    taught, network = np.where(reached, 0.8, 0.1), np.where(reached, 0.3, 0.5)
+    taught, network, own = (np.where(reached, *pair) for pair in ((0.8, 0.1), (0.3, 0.5), (0.6, 0.2)))
     with plt.rc_context():
         use_style()
-        fig = draw_contagion(ground, Spread(p, taught, network, taught))
+        fig = draw_contagion(ground, Spread(p, taught, own, network, taught))
     curves = {line.get_label(): line.get_ydata() for line in fig.axes[-2].lines if "," in line.get_label()}
-    assert np.allclose(curves["taught gate, reached"], 0.8) and np.allclose(curves["network, not reached"], 0.5)
-    assert len(curves) == 4 and p.plant.shapes in fig._suptitle.get_text()
+    assert np.allclose(curves["taught gate, reached"], 0.8) and np.allclose(curves["as printed, not reached"], 0.5)
+    assert (
+        np.allclose(curves["repaired model, reached"], 0.6)
+        and len(curves) == 6
+        and p.plant.shapes in fig._suptitle.get_text()
+    )
     names = {text.get_text() for text in fig.axes[0].texts}
     assert {ground.tensors.tickers[k] for k in np.flatnonzero(reached[0])} <= names
     raw = BytesIO()
     fig.savefig(raw, format="png", dpi=70)
     pixels = np.asarray(Image.open(BytesIO(in_palette(raw.getvalue()))).convert("RGB"), float).reshape(-1, 3)
-    for colour in (RED, BLUE):
+    for colour in (RED, GREEN, BLUE):
         near = np.abs(pixels - 255 * np.array(to_rgb(colour))).max(1) < 16
         assert near.sum() > 50, colour
     plt.close("all")
+
+
+def test_rows_of_the_repaired_model_count_its_own_names(garden):
+    """All weight on the right mechanism, and with nothing planted all on contagion."""
+    right, usual = np.eye(4)[garden.truth], np.eye(4)[np.full(len(garden.truth), 2)]
+    table = checks.repaired_rows(
+        {"main": garden}, {"main": a.Grade([], {"w": right})}, {"main": a.Grade([], {"w": usual})}
+    )
+    assert table["named right"].tolist() == [1.0] * 4 and table["nothing planted"].tolist() == [0, 0, 1, 0]
+    medium = garden.strength == "medium"
+    assert table.plants.sum() == medium.sum() and set(table.method) == {checks.REPAIRED}
+    wrong = np.eye(4)[(garden.truth + 1) % 4]
+    table = checks.repaired_rows(
+        {"main": garden}, {"main": a.Grade([], {"w": wrong})}, {"main": a.Grade([], {"w": usual})}
+    )
+    assert table["named right"].tolist() == [0.0] * 4
 
 
 def test_rows_of_the_scorecard_begin_with_the_sternest_set():

@@ -11,7 +11,7 @@ import pytest
 from anomaly_routing import attribution_seeds as seeded
 from anomaly_routing import attribution_words as w
 from anomaly_routing.attribution import Grade
-from anomaly_routing.attribution_checks import BY_LUCK, ERROR, PLAIN, TAUGHT
+from anomaly_routing.attribution_checks import BY_LUCK, ERROR, PLAIN, REPAIRED, TAUGHT
 from anomaly_routing.attribution_tables import TAUGHT_ON, shape_table
 from anomaly_routing.data.plants import MECHANISMS, PAPER
 from anomaly_routing.data.plants import SETS as ALL_SETS
@@ -42,7 +42,7 @@ TABLE = pd.DataFrame(ROWS, columns=["set", "mechanism", "named right", "nothing 
 
 
 def test_the_aim_is_met_or_says_what_is_missing():
-    assert w.goal(SETS) == (True, "") and "is met." in w.goal_sentence(SETS)
+    assert w.goal(SETS) == (True, "") and "is met by the taught gate." in w.goal_sentence(SETS)
     for shapes, change, words in (
         ("main", {TAUGHT: figures(0.7)}, "on `main` the taught gate names 70%"),
         ("main", {PLAIN: figures(0.66)}, "on `main` the plain rule names 66%"),
@@ -81,6 +81,24 @@ def test_the_verdict_leads_with_the_sternest_set_and_the_plain_rule():
     assert (
         "`fresh`, the routing weights as the prose describes it (`intended`) 20%" in other and "worst at shock" in other
     )
+
+
+def test_the_repaired_model_stands_beside_the_separate_gate():
+    mended = {"twin": 0.82, "fresh": 0.5, "main": 0.9}
+    sets = {shapes: of | {REPAIRED: figures(mended[shapes])} for shapes, of in SETS.items()}
+    text = w.verdict(sets, {}, TABLE)
+    own = "as repaired inside the model, by a loss on the routing, yes on `twin`, `main` and no on `fresh`, a separate"
+    assert (
+        own in text
+        and "own weights name 82% (77% to 87%; AUROC 0.800, of that rule 0.800), 50% in `fresh`, 90%" in text
+    )
+    told = w.goal_sentence(sets)
+    assert "is not met by the repaired model (on `fresh` the repaired model names 50%); met by the taught gate." in told
+    assert not w.goal(sets, REPAIRED)[0] and w.goal(sets) == (True, "")
+    loud = sets | {"main": sets["main"] | {REPAIRED: figures(0.9, 0.99)}}
+    assert w.goal(loud) == (True, ""), "what is mended is no rival of the other"
+    of_main = {(PLAIN, "signal"): figures(0.7), (REPAIRED, "w"): figures(0.99)}
+    assert f"`{PLAIN} / signal`" in w.unshown_sentence(of_main, SETS)
 
 
 def test_printed_weights_are_trusted_only_where_they_earn_it():

@@ -21,7 +21,7 @@ from anomaly_routing.baseline_events import (
 )
 from anomaly_routing.panel import Splits
 from anomaly_routing.runs import Run, RunStore, read_run
-from anomaly_routing.scoreboard import evaluate_run
+from anomaly_routing.scoreboard import OWN, SECOND, evaluate_run
 
 DAYS = pd.bdate_range("2018-01-01", periods=900)
 SPANS = Splits(*(f"{DAYS[k]:%Y-%m-%d}" for k in (0, 399, 599, 899)))
@@ -48,7 +48,7 @@ def stored(tmp_path_factory) -> pd.DataFrame:
             }
             key = SimpleNamespace(filename=f"{method}{seed}.npz", seed=seed)
             path = RunStore(folder).save(key, Run(np.zeros((0, 0), np.float32), DAYS[:0], [], daily, info))
-            rows += [{"method": method, "seed": seed, "path": path, "second": second} for second in (False, True)]
+            rows += [{"method": method, "seed": seed, "path": path, "judged_by": way} for way in (OWN, SECOND)]
     return pd.DataFrame(rows)
 
 
@@ -71,11 +71,9 @@ def test_the_same_hits_leads_and_alarm_days_as_the_evaluation(stored, matrix):
     """`evaluate_daily` places, cuts and counts on its own."""
     for run in stored.itertuples():
         told = matrix[
-            (matrix.method == run.method)
-            & (matrix.seed == run.seed)
-            & (matrix.channel == ("mean+MPI" if run.second else "mean"))
+            (matrix.method == run.method) & (matrix.seed == run.seed) & (matrix.channel == ("mean" + run.judged_by))
         ]
-        for protocol, line in evaluate_run(read_run(run.path), EVENTS, SPANS, second=run.second).items():
+        for protocol, line in evaluate_run(read_run(run.path), EVENTS, SPANS, judged_by=run.judged_by).items():
             rows = told[told.protocol == protocol].set_index("event")
             assert rows["alarm days, test"].tolist() == pytest.approx([line["alarm_rate_test"]] * 3)
             for event, found in line["per_event"].items():

@@ -16,8 +16,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from anomaly_routing.model.checkpoints import load_checkpoint
+from anomaly_routing.model.losses import loss_terms
 from anomaly_routing.model.network import MODULES, build_model
-from anomaly_routing.model.training import Batch, loss_terms
+from anomaly_routing.model.training import Batch
 from anomaly_routing.readme import model_times
 from anomaly_routing.runs import Run, RunKey, RunStore, read_run
 from benchmarks import costs, gpu_session

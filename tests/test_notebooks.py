@@ -48,6 +48,13 @@ SMALL = {
         "choice_plants": 1,
         "shrinkages": [2000],
         "variants": [],
+        "repair": {
+            "designs": [{"name": "printed", "overrides": {}}, {"name": "taught_3", "overrides": {"teach": 3.0}}],
+            "trial": {"overrides": {"lstm_hidden": 8}, "training": {"epochs": 1}},
+            "design": {"name": "taught_3", "overrides": {"teach": 3.0}},
+            "final": {"overrides": {"lstm_hidden": 8}, "training": {"epochs": 1}},
+            "seeds": [],
+        },
         "detectors": ["l2_norm", "rolling_z"],
         "neural": ["gcn_ae"],
         "steady_plants": 1,

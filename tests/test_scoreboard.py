@@ -10,7 +10,17 @@ from anomaly_routing.evaluation.protocols import evaluate_daily
 from anomaly_routing.panel import Splits
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import Run, RunKey, RunStore
-from anomaly_routing.scoreboard import board, by_aggregation, channels, collect, evaluate_run, evaluate_runs
+from anomaly_routing.scoreboard import (
+    ALONE,
+    OWN,
+    SECOND,
+    board,
+    by_aggregation,
+    channels,
+    collect,
+    evaluate_run,
+    evaluate_runs,
+)
 
 SESSIONS = pd.bdate_range("2018-01-01", periods=900)
 SPLITS = Splits("2018-01-01", *(f"{SESSIONS[k]:%Y-%m-%d}" for k in (399, 659, 899)))
@@ -109,8 +119,8 @@ def test_a_second_channel_makes_a_row_of_its_own(tmp_path):
     store.save(key, model_run(channels=first, second_channel=more, family="temporal"))
     store.mark_current([key])
     assert list(collect(paths)["label"]) == ["lstm_ae"]
-    runs = collect(paths, second=True)
-    assert list(runs["label"]) == ["lstm_ae", "lstm_ae +MPI"] and list(runs["second"]) == [False, True]
+    runs = collect(paths, also=[SECOND])
+    assert list(runs["label"]) == ["lstm_ae", "lstm_ae +MPI"] and list(runs["judged_by"]) == [OWN, SECOND]
     methods = evaluate_runs(runs, EVENTS, SPLITS)
     assert hits(methods["lstm_ae"]["matched"]) == {"a": ("I", 4)}
     assert hits(methods["lstm_ae +MPI"]["matched"]) == {"a": ("I", 4), "b": ("M", 3)}
@@ -121,14 +131,14 @@ def test_a_second_channel_makes_a_row_of_its_own(tmp_path):
 
 def test_the_first_of_two_channels_makes_a_row_of_its_own(stored_paths):
     """What the paper's Table 2 calls the model without its index; a run of one channel has no such row."""
-    runs = collect(stored_paths, alone=True)
+    runs = collect(stored_paths, also=[ALONE])
     assert sorted(runs["label"]) == ["intended", "intended", "intended -MPI", "intended -MPI", "zscore"]
-    assert set(runs.variant[runs["alone"]]) == {"-MPI"} and not runs["second"].any()
+    assert set(runs.variant[runs["judged_by"] == ALONE]) == {"-MPI"} and SECOND not in set(runs["judged_by"])
     methods = evaluate_runs(runs, EVENTS, SPLITS)
     alone, both = methods["intended -MPI"], methods["intended"]
     frame = model_run().daily[[CHANNELS["paper"]["I"]]].set_axis(["I"], axis=1)
     assert set(alone["paper"]["cuts"]) == {"I"} and set(both["paper"]["cuts"]) == {"I", "M"}
-    own = evaluate_run(model_run(), EVENTS, SPLITS, alone=True)["paper"]
+    own = evaluate_run(model_run(), EVENTS, SPLITS, judged_by=ALONE)["paper"]
     assert own == evaluate_daily(frame, EVENTS, splits=SPLITS)["paper"]
     assert all(channel == "I" for channel, _ in hits(own).values())
     assert list(by_aggregation(runs, EVENTS, SPLITS)["method"]) == ["intended", "zscore"]

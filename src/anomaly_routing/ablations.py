@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from anomaly_routing.evaluation.protocols import ranked_days
 from anomaly_routing.evaluation.readings import count_hits, of_split, raise_alarms, smooth_companions
-from anomaly_routing.evaluation.statistics import paired_comparison, paired_exact
+from anomaly_routing.evaluation.statistics import paired_comparison, paired_exact, ranking_scores
+from anomaly_routing.evaluation.summary import median_seed
 from anomaly_routing.ledger.intervals import t_interval
 from anomaly_routing.panel import Splits
 from anomaly_routing.plots import BLUE, GREY, PAPER
@@ -83,6 +85,7 @@ def judge(run: Run, channel: str, events: pd.DataFrame, splits: Splits) -> dict[
         scores = channels(run, protocol)
         alarms = raise_alarms(scores[["I"]] if channel == "score" else scores, events, splits, cuts)
         line[protocol] = count_hits(alarms) | {"alarm_rate": alarms.rate}
+        line[protocol]["auc"] = ranking_scores(*ranked_days(alarms.days, alarms.events, alarms.days.evaluated))["auc"]
         for split in ("val", "test"):
             part = count_hits(of_split(alarms, split))
             line[protocol] |= {f"hits_{split}": part["hits"], f"n_{split}": part["n_events"]}
@@ -116,7 +119,8 @@ def table(
 
     lines : tier -> variant -> seed -> `judge`. The first tier has every row, run or not; others add what they have run.
     Columns `INTERFACE`, then the claim, the seeds' range, mean, the test events under both protocols and the companions
-    of A06. Alarm rates and companions are means over seeds.
+    of A06. Hits, lead and alarm rate are one seed's, the median one of each protocol, as in Table 1; the companions are
+    means over seeds.
     """
     first = next(iter(lines))
     return pd.DataFrame([
@@ -142,21 +146,15 @@ def _row(claim: str, name: str, seeds: dict[int, dict], claims: dict[str, Any], 
     if not seeds:
         return row
     paper, matched = ([line[p] for line in seeds.values()] for p in ("paper", "matched"))
-    hits, leads = [p["hits"] for p in paper], [p["lead"] for p in paper if p["lead"] is not None]
+    hits, (one, other) = [p["hits"] for p in paper], (own[median_seed(own, list(seeds))] for own in (paper, matched))
     return row | {
-        "hits": float(np.median(hits)),
-        "n_events": paper[0]["n_events"],
-        "lead": float(np.median(leads)) if leads else None,
-        "alarm_rate": _mean([p["alarm_rate"] for p in paper]),
+        **{key: one[key] for key in ("hits", "n_events", "lead", "alarm_rate")},
         "lowest seed": min(hits),
         "highest seed": max(hits),
         "mean hits": np.mean(hits),
-        "hits_test": float(np.median([p["hits_test"] for p in paper])),
-        "n_test": paper[0]["n_test"],
-        "matched: hits_test": float(np.median([m["hits_test"] for m in matched])),
-        "matched: alarm_rate": _mean([m["alarm_rate"] for m in matched]),
-        "hits_val": float(np.median([p["hits_val"] for p in paper])),
-        "n_val": paper[0]["n_val"],
+        **{key: one[key] for key in ("hits_test", "n_test")},
+        **{f"matched: {key}": other[key] for key in ("hits_test", "alarm_rate")},
+        **{key: one[key] for key in ("hits_val", "n_val")},
         **{name: _mean([p[name] for p in paper]) for name in ("recall", "auc_val")},
         "look-ahead": "yes" if any(p["lookahead"] for p in paper) else "",
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.attribution import REACH, Garden, category_signal, mean_size
+from anomaly_routing.attribution import REACH, Garden, Grade, category_signal, mean_size
 from anomaly_routing.data.plants import MECHANISMS, PAPER
 from anomaly_routing.evaluation.injection import FALSE_ALARMS, ranks, top1
 from anomaly_routing.taught_gate import TaughtGate
@@ -16,6 +16,8 @@ from anomaly_routing.taught_gate import TaughtGate
 BY_LUCK = "seen and named, nothing planted"
 SHARES = ("nothing planted", "seen and named", BY_LUCK, "one stock-day")
 TAUGHT, PLAIN, ERROR = "taught gate", "largest mean |feature|", "largest expert error"
+REPAIRED = "repaired model"  # by its own routing weights
+MENDED = (REPAIRED, TAUGHT)
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,28 @@ def _by_plant(garden: Garden, method: Method) -> dict[str, np.ndarray]:
         shares[BY_LUCK].append(luck.any() and usual[luck].mean(0).argmax() == k)
         shares["one stock-day"].append((weights.argmax(1) == k).mean())
     return {"values": np.array(values)} | {name: np.array(found, float) for name, found in shares.items()}
+
+
+def repaired_rows(
+    gardens: Mapping[str, Garden], grades: Mapping[str, Grade], usual: Mapping[str, Grade]
+) -> pd.DataFrame:
+    """Rows of `mechanism_table` for the repaired model, by its weights. usual : its grades of `undisturbed` plants.
+
+    What asks for single stock-days is left empty: a grade keeps the means over a plant's.
+    """
+    rows = []
+    for shapes, garden in gardens.items():
+        keep = (garden.strength == "medium") & (garden.truth >= 0) & (garden.truth < len(PAPER))
+        values, before = (of[shapes].by_rule["w"].argmax(1) for of in (grades, usual))
+        for k, name in enumerate(PAPER):
+            mine = keep & (garden.truth == k)
+            if mine.any():
+                accuracy = top1(grades[shapes].by_rule["w"][mine], garden.truth[mine])
+                row = {"set": shapes, "method": REPAIRED, "mechanism": MECHANISMS[name].label}
+                row |= {"plants": int(mine.sum()), "named right": float((values[mine] == k).mean())}
+                row |= dict(zip(("95% low", "95% high"), accuracy["top1_interval"], strict=True))
+                rows.append(row | {"nothing planted": float((before[mine] == k).mean())})
+    return pd.DataFrame(rows)
 
 
 def worst(table: pd.DataFrame, shapes: str, method: str = TAUGHT) -> pd.Series:

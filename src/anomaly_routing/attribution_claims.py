@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from anomaly_routing.model.scoring import scores
 from anomaly_routing.panel import Panel
 from anomaly_routing.paths import repository
 from anomaly_routing.planting import Planted
+from anomaly_routing.prose import sentence
 from anomaly_routing.runs import read_meta
 from anomaly_routing.tensors import Tensors
 
@@ -27,14 +29,17 @@ SAME = 1e-6  # values of c4 closer than this are one
 DAYS, STOCKS = 20, 8  # adjacent test sessions, and stocks that trade on all of them
 
 
-def claim_answers(net: Network, run: Path, chapter: Garden, adjectives: list[dict[str, Any]]) -> pd.DataFrame:
+def claim_answers(
+    net: Network, run: Path, chapter: Garden, shap: ShapDays, adjectives: list[dict[str, Any]]
+) -> pd.DataFrame:
     """Table for the ledger: SHAP's variance, the consensus term under the chapter's types, the page's adjectives.
 
-    run : of the network, in the run store. adjectives : `metric_claims.metric_answers`.
+    run : of the network, in the run store. shap : `shap_days` of the same network.
+    adjectives : `metric_claims.metric_answers`.
     """
     claimed = load_claims(repository() / "paper" / "claims.yaml")["S1.shap_variance"].value
     info, medium = read_meta(run)["info"], chapter.part(chapter.strength == "medium")
-    lines = [shap_answer(chapter.ground.tensors, net, claimed), consensus_answer(net, medium, info)]
+    lines = [shap_answer(shap, claimed), consensus_answer(net, medium, info)]
     return answer_table([line for line in lines if line] + adjectives)
 
 
@@ -87,23 +92,47 @@ def largest_variance(days: int, categories: int) -> float:
     return days / (days - 1) * (1 - 1 / categories) / categories
 
 
-def shap_answer(tensors: Tensors, net: Network, claimed: float) -> dict[str, Any] | None:
-    """Is the variance of SHAP's shares above the claimed one? The routing weights of the same stock-days beside it.
+@dataclass(frozen=True)
+class ShapDays:
+    """Variance from session to session of SHAP's shares and of the routing weights on the same stock-days, and the most
+    that any shares can have."""
 
-    None where no shares at all could reach the claimed variance.
-    """
+    shares: float
+    weights: float
+    most: float
+    sessions: int
+    stocks: int
+
+    def sentence(self) -> str:
+        return sentence(
+            "Variance of attributions over {d} adjacent sessions, mean over {n} stocks: SHAP's shares of {who} "
+            "{shares:.4f}, the routing weights {weights:.4f}. Shares that are not negative and add up to one can have "
+            "at most {most:.4f} (an even alternation between the categories).",
+            d=self.sessions, n=self.stocks, who=f"`{EXPLAINED}`", shares=self.shares, weights=self.weights,
+            most=self.most,
+        )  # fmt: skip
+
+
+def shap_days(tensors: Tensors, net: Network) -> ShapDays:
+    """SHAP's shares of a baseline's score, and the network's weights, on some stocks and adjacent test sessions."""
     rows, stocks = explained_days(tensors)
     ours = day_variance(shap_by_day(tensors, rows, stocks))
     window = slice(rows[0] - REACH, rows[-1] + 1)
     seen = look(net, tensors, tensors.x[window], tensors.active[rows], tensors.stress[rows])
     weights = day_variance(seen["routing"][:, stocks])
-    note = (
-        f"variance over {len(rows)} adjacent sessions {ours:.4f} on {len(stocks)} stocks, shares for {EXPLAINED}; "
-        f"of the routing weights {weights:.4f}"
-    )
-    if claimed > largest_variance(len(rows), max(tensors.categories) + 1):
+    most = largest_variance(len(rows), max(tensors.categories) + 1)
+    return ShapDays(ours, weights, most, len(rows), len(stocks))
+
+
+def shap_answer(found: ShapDays, claimed: float) -> dict[str, Any] | None:
+    """Is the variance of SHAP's shares above the claimed one? None where no shares at all could reach that."""
+    if claimed > found.most:
         return None
-    return answer("S1.shap_variance", ours > claimed, note=note)
+    note = (
+        f"variance over {found.sessions} adjacent sessions {found.shares:.4f} on {found.stocks} stocks, shares for "
+        f"{EXPLAINED}; of the routing weights {found.weights:.4f}"
+    )
+    return answer("S1.shap_variance", found.shares > claimed, note=note)
 
 
 # --- an unknown mechanism and the consensus term ----------------------------------------------------------------------

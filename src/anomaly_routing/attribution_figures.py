@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.collections import PathCollection
 from matplotlib.colors import Colormap
 
+from anomaly_routing.attribution_checks import REPAIRED, TAUGHT
 from anomaly_routing.data.plants import MECHANISMS, STRENGTHS, alter, mechanisms
 from anomaly_routing.evaluation.injection import confusion
 from anomaly_routing.planting import Ground, Planted
@@ -24,6 +25,7 @@ CURVES = {
     ("intended", "w_l"): PURPLE,
     ("intended", "w"): BLUE,
     ("literal", "w"): RED,
+    (REPAIRED, "w"): INK,
 }
 LEVELS = 8  # of the colour of a weight: few enough to survive the palette of a stored picture
 ADDED = GREEN  # colour of a mechanism that the paper does not have
@@ -116,7 +118,7 @@ def draw_strength(
 def draw_calibration(tables: dict[str, tuple[pd.DataFrame, float]]) -> plt.Figure:
     """Reliability of the largest weight; tables : method -> `evaluation.injection.calibration`."""
     fig, ax = plt.subplots(figsize=(5.2, 4.0))
-    for (method, (table, error)), colour in zip(tables.items(), (GREEN, ORANGE, PURPLE, BLUE), strict=False):
+    for (method, (table, error)), colour in zip(tables.items(), (GREEN, ORANGE, PURPLE, RED, INK, BLUE), strict=False):
         ax.plot(table.weight, table.accuracy, "o-", color=colour, label=f"{method}: error {error:.2f}")
         for row in table.itertuples():
             at = {"xytext": (4, -10), "textcoords": "offset points", "fontsize": 7, "color": colour}
@@ -129,10 +131,12 @@ def draw_calibration(tables: dict[str, tuple[pd.DataFrame, float]]) -> plt.Figur
 
 @dataclass(frozen=True)
 class Spread:
-    """A contagion as it is drawn. taught, network : weight on contagion [D, N]. score : the taught gate's [D, N]."""
+    """A contagion as it is drawn. taught, repaired, network : weight on contagion [D, N], of the gate, of the repaired
+    model, of the model as printed. score : the taught gate's [D, N]."""
 
     planted: Planted
     taught: np.ndarray
+    repaired: np.ndarray
     network: np.ndarray
     score: np.ndarray
 
@@ -153,7 +157,8 @@ def draw_contagion(ground: Ground, spread: Spread) -> plt.Figure:
     bar = fig.colorbar(dots, ax=list(axes), location="bottom", aspect=60, shrink=0.6, pad=0.02)
     bar.set_label("taught weight on contagion; ring and ticker: reached so far; size: score of the taught gate")
     sessions = np.arange(1, days + 1)
-    for weights, colour, who in ((spread.taught, RED, "taught gate"), (spread.network, BLUE, "network")):
+    curves = ((spread.taught, RED, TAUGHT), (spread.repaired, GREEN, REPAIRED), (spread.network, BLUE, "as printed"))
+    for weights, colour, who in curves:
         for mask, style, what in ((reached, "o-", "reached"), (~reached, "s--", "not reached")):
             mean = [weights[d][mask[d]].mean() if mask[d].any() else np.nan for d in range(days)]
             axes[-1].plot(sessions, mean, style, color=colour, label=f"{who}, {what}", ms=5, lw=2)

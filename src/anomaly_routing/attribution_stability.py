@@ -3,6 +3,7 @@ SHAP's beside it. Rows for one table: what is compared, which reading, over what
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from anomaly_routing.attribution import RULES, Garden, Grade, grade_network, usual
+from anomaly_routing.attribution_checks import REPAIRED
 from anomaly_routing.attribution_variants import disturbed, shap_shares, single_days, single_weights
 from anomaly_routing.evaluation.injection import agreement, top1
 from anomaly_routing.model.network import Network
@@ -52,6 +54,13 @@ def gate_rows(gate: TaughtGate, garden: Garden, other: TaughtGate | None = None)
         _row("other lessons", name, first, grade_gate(garden, other).by_rule["w"]),
         _row("other lessons", name, *daily, over="sessions"),
     ]
+
+
+def repaired_rows(garden: Garden, weights: Callable[[Garden, str], Grade]) -> list[dict[str, Any]]:
+    """The repaired model on undisturbed and on altered plants. weights : plants and their name -> its weights there."""
+    first = weights(garden, "steady").by_rule["w"]
+    again = {what: weights(other, f"steady-{what.replace(' ', '-')}") for what, other in altered(garden).items()}
+    return [_row(what, f"{REPAIRED}, w", first, grade.by_rule["w"]) for what, grade in again.items()]
 
 
 def session_weights(gate: TaughtGate, tensors: Tensors) -> np.ndarray:

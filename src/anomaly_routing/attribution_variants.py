@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,13 @@ from anomaly_routing.attribution import (
     look,
     stored_grade,
 )
+from anomaly_routing.attribution_repairs import routing_lessons
 from anomaly_routing.cores import over_cores
 from anomaly_routing.model.checkpoints import load_checkpoint, rounded, save_checkpoint
 from anomaly_routing.model.config import make_config
 from anomaly_routing.model.network import Network
 from anomaly_routing.model.training import fit, make_training
-from anomaly_routing.tensors import Tensors
+from anomaly_routing.planting import Ground
 
 
 def graded_checkpoint(path: Path, garden: Garden, folder: Path, part: str = "") -> Grade:
@@ -39,23 +41,28 @@ def graded_checkpoint(path: Path, garden: Garden, folder: Path, part: str = "") 
 
 
 def graded_variants(
-    jobs: list[dict[str, Any]], garden: Garden, folder: Path, training: dict[str, Any], weights: Path | None = None
+    jobs: list[dict[str, Any]],
+    garden: Garden,
+    folder: Path,
+    training: dict[str, Any],
+    weights: Path | None = None,
+    part: str = "",
 ) -> dict[tuple[str, int], Grade]:
     """(name, seed) -> grade. A job has `name` and may have `preset` (default intended), `overrides`, `seed` and its own
-    `training`, whose entries take the place of the common ones. folder, weights : as in `graded_variant`."""
+    `training`, whose entries take the place of the common ones. folder, weights, part : as in `graded_variant`."""
     full = [{"preset": "intended", "overrides": {}, "seed": 0, "training": {}} | job for job in jobs]
     full = [job | {"training": training | job["training"]} for job in full]
-    left = [job for job in full if not grade_path(folder, _name(job), belongs_to(garden) | _design(job)).exists()]
-    over_cores(partial(_graded, garden, folder, weights), left, desc="variants", unit="variant")
-    return {(job["name"], job["seed"]): _graded(garden, folder, weights, job) for job in full}
+    left = [job for job in full if not grade_path(folder, _name(job, part), belongs_to(garden) | _design(job)).exists()]
+    over_cores(partial(_graded, garden, folder, weights, part), left, desc="variants", unit="variant")
+    return {(job["name"], job["seed"]): _graded(garden, folder, weights, part, job) for job in full}
 
 
-def _graded(garden: Garden, folder: Path, weights: Path | None, job: dict[str, Any]) -> Grade:
-    return graded_variant(garden, folder, weights=weights, **job)
+def _graded(garden: Garden, folder: Path, weights: Path | None, part: str, job: dict[str, Any]) -> Grade:
+    return graded_variant(garden, folder, weights=weights, part=part, **job)
 
 
-def _name(job: dict[str, Any]) -> str:
-    return f"{job['name']}-seed{job['seed']}"
+def _name(job: dict[str, Any], part: str = "") -> str:
+    return f"{job['name']}-seed{job['seed']}" + (f"-{part}" if part else "")
 
 
 def _design(job: dict[str, Any]) -> dict[str, Any]:
@@ -74,36 +81,58 @@ def graded_variant(
     seed: int,
     training: dict[str, Any],
     weights: Path | None = None,
+    part: str = "",
+    grader: Callable[[Network, Garden], Grade] = grade_network,
 ) -> Grade:
     """Grade a variant, trained on the undisturbed market and stopped on the tail of its training samples.
 
+    With `teach` it is fitted on copies of that market with lessons in them (`attribution_repairs`).
+    part : name of what is graded, "" for the first set of plants. grader : what is kept of the network's look at it.
     The grade is kept in `folder`; the weights, where `weights` names a folder, there (a checkpoint for each design,
     training, seed and market data): with the same plants nothing is graded again, with others nothing trained again.
     """
     job = {"name": name, "preset": preset, "overrides": overrides, "seed": seed, "training": training}
-    tensors, own = garden.ground.tensors, _design(job)
+    own = _design(job)
 
     def train_and_grade() -> Grade:
         config, settings = make_config(preset, **overrides), make_training(**training)
-        make = partial(trained, tensors, config, settings, seed, name)
+        make = partial(trained, garden.ground, config, settings, seed, name)
         if weights is None:
-            return grade_network(make(), garden)
+            return grader(make(), garden)
+        tensors = garden.ground.tensors
         started = own | {"market": tensors.market, "data": tensors.data_hash, "numerics": ATTRIBUTION_NUMERICS}
         path = weights / f"{_name(job)}--{key_of(started)}.safetensors"
         if not path.exists():
             weights.mkdir(parents=True, exist_ok=True)
             save_checkpoint(path, make(), started)
-        return grade_network(load_checkpoint(path)[0], garden)
+        return grader(load_checkpoint(path)[0], garden)
 
-    return stored_grade(folder, _name(job), belongs_to(garden) | own, train_and_grade)
+    return stored_grade(folder, _name(job, part), belongs_to(garden) | own, train_and_grade)
 
 
-def trained(tensors: Tensors, config: Any, settings: Any, seed: int, label: str = "") -> Network:
-    """A network trained as the stage `model` does it, rounded as a checkpoint is."""
+def weights_alone(net: Network, garden: Garden) -> Grade:
+    """Only the routing weights of each plant, the mean over its stock-days, under `w`: no ranks."""
+    values = []
+    for p, marks in zip(garden.planted, garden.marks, strict=True):
+        found = look(net, garden.ground.tensors, p.x, p.active, p.stress)
+        values.append(found["routing"][marks].mean(0))
+    return Grade([], {"w": np.array(values)})
+
+
+def weights_of_all(net: Network, garden: Garden) -> Grade:
+    """The routing weights of every stock on every session of the one plant, [D * N, K], under `w`."""
+    (p,) = garden.planted
+    return Grade([], {"w": look(net, garden.ground.tensors, p.x, p.active, p.stress)["routing"].reshape(-1, 4)})
+
+
+def trained(ground: Ground, config: Any, settings: Any, seed: int, label: str = "") -> Network:
+    """A network trained as the stage `model` does it, with lessons if it is to be taught, rounded as a checkpoint."""
+    tensors = ground.tensors
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = Network(len(tensors.features), tensors.categories, config)
-    fitted = fit(net, tensors, settings, seed, torch.device("cpu"), label=label, rules=("tail",))
+    lessons = routing_lessons(ground, seed) if config.teach else ()
+    fitted = fit(net, tensors, settings, seed, torch.device("cpu"), label=label, rules=("tail",), lessons=lessons)
     net.load_state_dict(rounded(fitted.weights["tail"]))
     return net.eval()
 

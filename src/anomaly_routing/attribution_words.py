@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.attribution_checks import BY_LUCK, ERROR, PLAIN, TAUGHT, overall, worst
+from anomaly_routing.attribution_checks import BY_LUCK, ERROR, MENDED, PLAIN, REPAIRED, TAUGHT, overall, worst
 from anomaly_routing.attribution_seeds import PRINTED, is_constant, titled
 from anomaly_routing.prose import sentence
 
@@ -16,6 +16,10 @@ GOAL, PLAIN_AT_MOST, CHANCE = 0.80, 0.65, 0.25
 MOVES = 0.2  # spread over mechanisms of one expert's share of largest weights, up to which they hardly move
 DETECTION = {"auroc": "AUROC", "ap": "average precision", "recall_at_5": "recall"}
 Figures = Mapping[str, Any]
+REPLACED = {  # of `MENDED`
+    REPAIRED: "as repaired inside the model, by a loss on the routing,",
+    TAUGHT: "a separate taught gate in their place",
+}
 BEYOND = ("far",)  # sets whose shapes lie outside the ranges of the lessons
 Sets = Mapping[str, Mapping[str, Figures]]  # set of shapes -> taught gate, plain rule and presets -> figures
 
@@ -45,7 +49,7 @@ def unshown_sentence(found: Mapping[tuple[str, str], Figures], sets: Sets) -> st
 
     found : (method, reading) -> figures at medium strength.
     """
-    method, reading = max((key for key in found if key[0] != TAUGHT), key=lambda key: found[key]["top1"])
+    method, reading = max((key for key in found if key[0] not in MENDED), key=lambda key: found[key]["top1"])
     others = [f"{of[PLAIN]['top1']:.0%} on `{shapes}`" for shapes, of in sets.items() if shapes != "main"]
     rest = f"and {', '.join(others)}" if method == PLAIN else "and is not graded on the other sets"
     if method in PRINTED:
@@ -78,34 +82,41 @@ def sternest(sets: Sets) -> str:
     return min(sets, key=lambda shapes: sets[shapes][TAUGHT]["top1"])
 
 
-def goal(sets: Sets) -> tuple[bool, str]:
-    """Is the aim met on every set, and what is missing: accuracy, a weak plain rule, no loss of AUROC or recall against
-    the plain rule and every printed preset."""
+def goal(sets: Sets, who: str = TAUGHT) -> tuple[bool, str]:
+    """Does `who`, of `MENDED`, meet the aim on every set, and what is missing: accuracy, a weak plain rule, no loss of
+    AUROC or recall against the plain rule and every printed preset."""
     missing = []
     for shapes, found in sets.items():
-        taught, plain, lacks = found[TAUGHT], found[PLAIN], []
-        if taught["top1"] < GOAL:
-            lacks.append(f"the taught gate names {taught['top1']:.0%}")
+        mended, plain, lacks = found[who], found[PLAIN], []
+        if mended["top1"] < GOAL:
+            lacks.append(f"the {who} names {mended['top1']:.0%}")
         if plain["top1"] > PLAIN_AT_MOST:
             lacks.append(f"the plain rule names {plain['top1']:.0%}")
         if ERROR in found and found[ERROR]["top1"] > PLAIN_AT_MOST:
             lacks.append(f"the largest expert error names {found[ERROR]['top1']:.0%}")
         for key, name in DETECTION.items():
-            best = max((who for who in found if who not in (TAUGHT, ERROR)), key=lambda who: found[who][key])
-            if key != "ap" and taught[key] < found[best][key]:
-                lacks.append(f"{name} falls to {taught[key]:.3f} from {found[best][key]:.3f} of {best}")
+            best = max((other for other in found if other not in (*MENDED, ERROR)), key=lambda other: found[other][key])
+            if key != "ap" and mended[key] < found[best][key]:
+                lacks.append(f"{name} falls to {mended[key]:.3f} from {found[best][key]:.3f} of {best}")
         missing += [f"on `{shapes}` {' and '.join(lacks)}"] if lacks else []
     return not missing, "; ".join(missing)
 
 
 def goal_sentence(sets: Sets) -> str:
-    met, missing = goal(sets)
+    told = []
+    for who in mended_in(sets):
+        met, missing = goal(sets, who)
+        told.append(f"met by the {who}" if met else f"not met by the {who} ({missing})")
     return sentence(
         "The aim, {goal:.0%} right at medium strength where the plain rule has at most {most:.0%}, no loss of AUROC or "
         "recall, on {sets}, is {met}.",
-        goal=GOAL, most=PLAIN_AT_MOST, sets=" and ".join(f"`{s}`" for s in sets),
-        met="met" if met else f"not met: {missing}",
+        goal=GOAL, most=PLAIN_AT_MOST, sets=" and ".join(f"`{s}`" for s in sets), met="; ".join(told),
     )  # fmt: skip
+
+
+def mended_in(sets: Sets) -> list[str]:
+    """Which of `MENDED` are graded on every set."""
+    return [who for who in MENDED if all(who in found for found in sets.values())]
 
 
 def printed_clause(found: Mapping[str, Figures]) -> str:
@@ -134,10 +145,12 @@ def _other_sets(sets: Sets, but: str) -> str:
 
 def trust_clause(sets: Sets, able: bool) -> str:
     """Yes or no, as printed and as replaced, by the aim's mark."""
-    yes, no = ([f"`{s}`" for s, of in sets.items() if trusted(of[TAUGHT]) == good] for good in (True, False))
-    parts = [f"{answer} on {', '.join(names)}" for answer, names in (("yes", yes), ("no", no)) if names]
-    gate = f"a separate taught gate in their place {' and '.join(parts)}"
-    return f"As printed {'yes' if able else 'no'}, {gate} (mark: {GOAL:.0%} right)"
+    told = [f"As printed {'yes' if able else 'no'}"]
+    for who in mended_in(sets):
+        yes, no = ([f"`{s}`" for s, of in sets.items() if trusted(of[who]) == good] for good in (True, False))
+        parts = [f"{answer} on {', '.join(names)}" for answer, names in (("yes", yes), ("no", no)) if names]
+        told.append(f"{REPLACED[who]} {' and '.join(parts)}")
+    return f"{', '.join(told)} (mark: {GOAL:.0%} right)"
 
 
 def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> str:
@@ -156,13 +169,14 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
     weights = f"the routing weights {printed_clause(found)} (chance {CHANCE:.0%})"
     able = any(trusted(found[preset], collapsed.get(preset, "")) for preset in presets)
     told = sentence(
-        "{trust}. Of {n} anomalies planted in the sternest set, `{shapes}`, {first}, {second}; the taught gate, a "
-        "classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}). `{shapes}` lies "
-        "{where} its lessons; it names {others}. It is worst at {worst}, {share:.0%} ({again}), and both sees and "
+        "{trust}. Of {n} anomalies planted in the sternest set, `{shapes}`, {first}, {second}{repaired}; the taught "
+        "gate, a classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}). `{shapes}` "
+        "lies {where} its lessons; it names {others}. It is worst at {worst}, {share:.0%} ({again}), and both sees and "
         "names {seen:.0%} at five false alarms in a hundred stock-days ({luck:.0%} with nothing planted).",
         trust=trust_clause(sets, able), n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
         second=weights if found[PLAIN]["top1"] >= best else no_model,
+        repaired=repaired_clause(sets, shapes) if REPAIRED in found else "",
         top=taught["top1"], low=taught["top1_interval"][0], high=taught["top1_interval"][1],
         where=_where(shapes), others=_other_sets(sets, shapes),
         worst=weakest.mechanism, share=weakest["named right"],
@@ -171,6 +185,18 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
     )  # fmt: skip
     untold = [f"`{preset}` is not trained on this market." for preset in PRINTED if preset not in found]
     return " ".join([told, *untold, *(note for preset, note in collapsed.items() if preset in presets)])
+
+
+def repaired_clause(sets: Sets, shapes: str) -> str:
+    """What the repaired model's weights name in a set and in the others, and where its detection lies."""
+    own, plain = sets[shapes][REPAIRED], sets[shapes][PLAIN]
+    others = [f"{of[REPAIRED]['top1']:.0%} in `{s}`" for s, of in sets.items() if s != shapes]
+    return sentence(
+        "; the repaired model's own weights name {top:.0%} ({low:.0%} to {high:.0%}; AUROC {auroc:.3f}, of that rule "
+        "{other:.3f}), {others}",
+        top=own["top1"], low=own["top1_interval"][0], high=own["top1_interval"][1], auroc=own["auroc"],
+        other=plain["auroc"], others=", ".join(others),
+    )  # fmt: skip
 
 
 # --- smaller findings -------------------------------------------------------------------------------------------------

@@ -57,9 +57,9 @@ def event_seeds(stored: pd.DataFrame, events: pd.DataFrame, splits: Splits) -> p
     """
     lines = []
     for run in stored.itertuples():
-        scores, channel = read_run(run.path), f"mean{SECOND}" if run.second else "mean"
+        scores, channel = read_run(run.path), f"mean{run.judged_by}"
         for protocol in PROTOCOLS:
-            days = scored_days(channels(scores, protocol, second=run.second), splits)
+            days = scored_days(channels(scores, protocol, judged_by=run.judged_by), splits)
             alarm, judged = alarm_days(days, protocol)
             share = alarm[days.test & judged].mean() if (days.test & judged).any() else np.nan
             for event, at in zip(events["id"], days.sessions.get_indexer(events["date"]), strict=True):
@@ -168,9 +168,10 @@ def announced_sentence(matrix: pd.DataFrame, ids: Sequence[str]) -> str:
     of_seeds = part.groupby(["method", "event"])["hit"].agg(["mean", "count"])
     several = of_seeds[of_seeds["count"] > 1]["mean"].astype(float)
     return sentence(
-        "Under `matched`, by the first channel alone: announced by most methods {easy} ({share:.0%} of them, each with "
+        "Under `matched`, by the first channel alone: announced {most} {easy} ({share:.0%} of the methods, each with "
         "the share of its seeds); by no run {missed}. With the second channel, by no run: {missed2}. Of {n} pairs of "
         "an event and a method with several seeds, the seeds disagree in {split} (first channel).",
+        most="by most methods" if share.max() > 0.5 else "most often, but not by most methods,",
         easy=share.idxmax(), share=share.max(), missed=", ".join(share.index[share == 0]) or "none",
         missed2=", ".join(both.index[both == 0]) or "none",
         n=len(several), split=int(several.between(0, 1, inclusive="neither").sum()),

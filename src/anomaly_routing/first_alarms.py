@@ -28,7 +28,7 @@ def alarm_table(stored: pd.DataFrame, splits: Splits) -> pd.DataFrame:
     found = {}
     causal = stored[~stored["lookahead"]].sort_values(["label", "seed"])
     for row in tqdm(causal.itertuples(), total=len(causal), desc="alarms", unit="run"):
-        days = scored_days(channels(read_run(row.path), "matched", second=row.second), splits)
+        days = scored_days(channels(read_run(row.path), "matched", judged_by=row.judged_by), splits)
         windows = TrailingWindows(days.score, days.scored, wanted=days.evaluated)
         outcome = matched_budget(windows, BUDGETS[HEADLINE_BUDGET])
         alarm = pd.Series(outcome.alarms.any(1), days.sessions, dtype=object)

@@ -21,7 +21,7 @@ from anomaly_routing.files import read_json, replacing
 from anomaly_routing.ledger import summary
 from anomaly_routing.markets import stage_seconds
 from anomaly_routing.paths import repository
-from anomaly_routing.table1 import COSTS, NOT_RUN
+from anomaly_routing.table1 import COSTS, NOT_RUN, home_clause
 
 SUMMARY_START, SUMMARY_END = "<!-- summary: written by make readme -->", "<!-- end of summary -->"
 START, END = "<!-- headline: written by make readme -->", "<!-- end of headline -->"
@@ -115,6 +115,7 @@ def explained(root: Path) -> str:
         costs=f"measured on {TITLES[measured['market']]}, {measured['device']}" if costed else NOT_RUN,
         scorecard=f"{reports}/notebooks/12_scorecard.ipynb",
         baselines=f"{reports}/notebooks/04_deep_baselines.ipynb",
+        home=home_clause(read_json(root / "reports" / "peers.json")["cora"]["rows"]),
         peers=f"{reports}/tables/deep_baselines/peers.csv",
     ).strip()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -20,6 +21,7 @@ from anomaly_routing.runs import INDEX, Run, RunStore, read_meta, read_run
 
 STOPPED_ON_VAL = "@val"  # ending of the series whose weights were chosen on the validation split, as the paper does
 SECOND = "+MPI"  # the name of a row with the second alarm channel
+OWN = ""  # a row by the method's own channels
 ALONE = "-MPI"  # the name of a row of the full model by its first alarm channel alone
 PLAIN = ("causal", "full")  # variants that go without saying
 
@@ -29,38 +31,38 @@ def label(method: str, variant: str) -> str:
     return method if variant in PLAIN else f"{method} [{variant}]"
 
 
-def channels(
-    run: Run, protocol: str, channel: str = "mean", second: bool = False, alone: bool = False
-) -> pd.Series | pd.DataFrame:
+def channels(run: Run, protocol: str, channel: str = "mean", judged_by: str = OWN) -> pd.Series | pd.DataFrame:
     """The daily scores that a protocol judges a run by: the trained methods' channels, from the weights that the
-    protocol's stop rule chose (`info["channels"]`), else the one series `channel`. `second` adds the alarm channel that
-    the paper gives to its own model alone (`info["second_channel"]`, A99); `alone` leaves the first of two.
+    protocol's stop rule chose (`info["channels"]`), else the one series `channel`.
+
+    judged_by : OWN, the method's own channels; SECOND, with the alarm channel that the paper gives to its own model
+        alone (`info["second_channel"]`, A99); ALONE, the first of two.
     """
     named = run.info.get("channels")
     if not named:
         return run.daily[channel]
-    if second:
+    if judged_by == SECOND:
         named = {p: own | run.info["second_channel"][p] for p, own in named.items()}
-    if alone:
+    if judged_by == ALONE:
         named = {p: dict([next(iter(own.items()))]) for p, own in named.items()}
     return run.daily[list(named[protocol].values())].set_axis(list(named[protocol]), axis=1)
 
 
 def evaluate_run(
-    run: Run, events: pd.DataFrame, splits: Splits, channel: str = "mean", second: bool = False, alone: bool = False
+    run: Run, events: pd.DataFrame, splits: Splits, channel: str = "mean", judged_by: str = OWN
 ) -> dict[str, Any]:
     """Both protocols' lines of one run, each on its own `channels`."""
     if not run.info.get("channels"):
         return evaluate_daily(run.daily[channel], events, splits=splits)
-    judged = {p: channels(run, p, second=second, alone=alone) for p in ("paper", "matched")}
+    judged = {p: channels(run, p, judged_by=judged_by) for p in ("paper", "matched")}
     return {p: evaluate_daily(scores, events, splits=splits)[p] for p, scores in judged.items()}
 
 
-def collect(paths: MarketPaths, second: bool = False, alone: bool = False) -> pd.DataFrame:
-    """One row a current run of any stage: label, seed, what its `info` says, and the file.
+def collect(paths: MarketPaths, also: Collection[str] = ()) -> pd.DataFrame:
+    """One row a current run of any stage: label, seed, what its `info` says, `judged_by` (OWN), and the file.
 
-    With `second`, a run that has a second alarm channel to offer stands in two rows, one called `... +MPI` and marked;
-    with `alone`, a run that is judged by two channels does, one called `... -MPI` and marked.
+    also : SECOND, one more row, called `... +MPI`, of a run that has a second alarm channel to offer; ALONE, one more
+    row, called `... -MPI`, of a run that is judged by two channels.
 
     Raises FileNotFoundError without any run and ValueError when runs come from different data.
     """
@@ -73,11 +75,11 @@ def collect(paths: MarketPaths, second: bool = False, alone: bool = False) -> pd
         row = {"label": label(key["method"], key["variant"]), "method": key["method"], "variant": key["variant"]}
         row |= {k: info[k] for k in ("family", "title", "lookahead", "stochastic", "tier", "device", "seconds")}
         row |= {"seed": key["seed"], "data_hash": key["data_hash"], "path": path}
-        rows.append(row | {"second": False, "alone": False})
-        if alone and len((info.get("channels") or {}).get("paper", ())) > 1:
-            rows.append(row | {"second": False, "alone": True, "label": f"{row['label']} {ALONE}", "variant": ALONE})
-        if second and "second_channel" in info:
-            rows.append(row | {"second": True, "alone": False, "label": f"{row['label']} {SECOND}", "variant": SECOND})
+        rows.append(row | {"judged_by": OWN})
+        two = len((info.get("channels") or {}).get("paper", ())) > 1
+        for way, possible in ((ALONE, two), (SECOND, "second_channel" in info)):
+            if way in also and possible:
+                rows.append(row | {"judged_by": way, "label": f"{row['label']} {way}", "variant": way})
     if not rows:
         raise FileNotFoundError(f"no stored run below {paths.reports / 'runs'}: run the stages before this one")
     table = pd.DataFrame(rows)
@@ -92,8 +94,7 @@ def evaluate_runs(runs: pd.DataFrame, events: pd.DataFrame, splits: Splits, chan
     for name, group in tqdm(runs.groupby("label", sort=False), desc="methods", unit="method"):
         group = group.sort_values("seed")
         results = [
-            evaluate_run(read_run(run.path), events, splits, channel, run.second, run.alone)
-            for run in group.itertuples()
+            evaluate_run(read_run(run.path), events, splits, channel, run.judged_by) for run in group.itertuples()
         ]
         seeds, first = [int(s) for s in group["seed"]], group.iloc[0]
         methods[name] = over_seeds(results, seeds) | {
@@ -113,7 +114,7 @@ def by_aggregation(runs: pd.DataFrame, events: pd.DataFrame, splits: Splits) -> 
     some stock is above theta_s, which is the paper's alarm read literally (AUDIT A18).
     """
     rows = []
-    chosen = runs[~runs["lookahead"] & ~runs["second"] & ~runs["alone"]].sort_values("seed").drop_duplicates("label")
+    chosen = runs[~runs["lookahead"] & (runs["judged_by"] == OWN)].sort_values("seed").drop_duplicates("label")
     for run in tqdm(chosen.itertuples(), total=len(chosen), desc="aggregations", unit="method"):
         stored, row = read_run(run.path), {"method": run.label}
         daily = stored.daily.filter(like=STOPPED_ON_VAL).rename(columns=lambda c: c.removesuffix(STOPPED_ON_VAL))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from anomaly_routing.files import read_json
@@ -28,6 +29,7 @@ ALONE_ROWS = {"Full model, one channel": ("T2.no_mpi", (f"intended {ALONE}", f"l
 BESIDE = ("mtad_gat", "robust_autoencoder", "real_nvp", "metric_vmf", "metric_watson")  # named by the sources, untested
 TRIVIAL = ("null", "random", "lagged_volatility", "lagged_vix", "mean_abs_z", "pca_error", "knn1", "l2_norm")
 NOT_RUN = "not run"
+ON_PANEL = "on the panel"  # in a measure of reports/peers.json: the form that the panel's detector has
 
 
 def table1(methods: dict[str, Any], claims: dict[str, Any], costs: dict[str, dict[str, float]]) -> pd.DataFrame:
@@ -87,6 +89,28 @@ def read_costs(file: Path, market: str) -> dict[str, dict[str, float | None]]:
     measured = read_json(file) if file.exists() else {}
     rows = measured["rows"] if measured.get("market") == market else []
     return {row["method"]: {name: row.get(key) for name, key in COSTS.items()} for row in rows}
+
+
+def home_clause(rows: list[dict[str, Any]]) -> str:
+    """Which static-graph methods of Table 1 run on the panel in a form that no seed brings to the lowest published
+    figure on its home data, or that has none. rows : of Cora in reports/peers.json."""
+    under, none = [], []
+    titles = {method: row for row, (_, members) in PAPER_ROWS.items() for method in members}
+    for method in dict.fromkeys(row["detector"] for row in rows if row["detector"] in titles):
+        own = [row for row in rows if row["detector"] == method]
+        own = [row for row in own if ON_PANEL in row["measure"]] or own  # where the forms differ, the panel's
+        known = [max(row["ours"]) >= np.min(row["published"]) for row in own if row["published"] is not None]
+        if not any(known):
+            (under if known else none).append(titles[method])
+    parts = [f"{_listed(names)} {told}" for names, told in (
+        (under, "in a form whose figures on its home data stay under the published ones"),
+        (none, "in a form that has no published figure there"),
+    ) if names]  # fmt: skip
+    return f"On the panel {'; '.join(parts)}" if parts else "Every static graph method runs in a published form"
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]} run, each" if len(names) > 1 else f"{names[0]} runs"
 
 
 COSTS = {  # name -> key of a row of reports/costs.json

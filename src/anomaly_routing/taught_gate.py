@@ -26,7 +26,7 @@ from anomaly_routing.data.simulate import default_splits, simulate_market
 from anomaly_routing.data.simulate_events import MECHANISMS
 from anomaly_routing.data.sources import from_frames
 from anomaly_routing.features.panel import build_panel, compute_features
-from anomaly_routing.planting import made_ground, simulated_ground
+from anomaly_routing.planting import Ground, made_ground, simulated_ground
 from anomaly_routing.tensors import Tensors
 
 CALM = len(MECHANISMS)  # the class after the mechanisms
@@ -73,14 +73,19 @@ def varied_lessons(seeds: list[int], n_stocks: int = 32, n_sessions: int = 1400,
 
 def _varied(seed: int, n_stocks: int, n_sessions: int, copies: int) -> Lessons:
     ground = simulated_ground(seed, n_stocks, n_sessions)
-    tensors, found = ground.tensors, []
-    for copy in range(copies):
-        bars, truth = write_lessons(ground.bars, tensors.active, tensors.prior, [seed, CALM, copy])
-        prices = bars.table()
-        raw = compute_features(prices, ground.universe, bars.sessions)
-        panel = build_panel(raw, ground.scaler, prices, ground.universe, None, tensors.prior)
-        found.append(_labelled(panel.x[truth >= 0], truth[truth >= 0], seed))
-    return joined([*found, _calm_days(tensors, seed)])
+    copied = [with_lessons(ground, len(ground.tensors.sessions), [seed, CALM, copy]) for copy in range(copies)]
+    found = [_labelled(x[truth >= 0], truth[truth >= 0], seed) for x, truth in copied]
+    return joined([*found, _calm_days(ground.tensors, seed)])
+
+
+def with_lessons(ground: Ground, end: int, seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The first `end` sessions of a market with lessons in them: scaled features [end, N, F], every one of every stock
+    computed again, and the truth [end, N] of `write_lessons`."""
+    tensors = ground.tensors
+    bars, truth = write_lessons(ground.bars.copy(0, end - 1), tensors.active[:end], tensors.prior, seed)
+    prices = bars.table()
+    raw = compute_features(prices, ground.universe, bars.sessions)
+    return build_panel(raw, ground.scaler, prices, ground.universe, None, tensors.prior).x, truth
 
 
 def _labelled(x: np.ndarray, label: np.ndarray | int, seed: int) -> Lessons:

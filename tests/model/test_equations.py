@@ -12,7 +12,7 @@ import torch
 from small_networks import PRESETS, arrays, mixed, network, one_stock, parameters, shaken
 
 from anomaly_routing.model import dynamic_graph
-from anomaly_routing.model.training import loss_terms
+from anomaly_routing.model.losses import loss_terms
 from tests.oracles.model_oracle import Oracle, losses
 
 FLIPPED = {  # one key of `intended` at a time, to the value of `literal`

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_networks import PRESETS, arrays, mixed, one_stock, parameters, shaken
 
-from anomaly_routing.model.training import loss_terms
+from anomaly_routing.model.losses import loss_terms
 from tests.oracles.model_oracle import Oracle, losses
 
 # Parameters without a gradient, by name or by prefix with a closing dot, and why.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_networks import ABSENT, JOINER, LEAVER, PRESETS, WINDOW, arrays, mixed, shaken
 
-from anomaly_routing.model.training import loss_terms
+from anomaly_routing.model.losses import loss_terms
 
 PER_STOCK = [
     *("h_temp", "h_spat", "z", "context", "z_final", "category_signal", "routing", "expert_error", "moe_error"),

@@ -15,6 +15,7 @@ from small_networks import PRESETS, TESTED, TRAINED, VALIDATED, altered, small_n
 from anomaly_routing.model import training
 from anomaly_routing.model.diagnostics import Clock
 from anomaly_routing.model.errors import TrainingError
+from anomaly_routing.model.losses import loss_terms
 from anomaly_routing.model.training import (
     STOP_RULES,
     Data,
@@ -24,7 +25,6 @@ from anomaly_routing.model.training import (
     evaluate,
     fit,
     forward,
-    loss_terms,
     make_training,
     pieces,
     reconstruction,

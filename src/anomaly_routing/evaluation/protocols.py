@@ -258,11 +258,15 @@ def _threshold_free(days: ScoredDays, events: PlacedEvents) -> dict[str, Any]:
         ("", days.evaluated, events),
         ("_test", days.test, events.subset(events.split == "test")),
     ):
-        labels = day_labels(chosen.positions, len(days.sessions))[sessions]
-        values = days.score[sessions]
-        score = values[:, 0] if values.shape[1] == 1 else joint_rank(values)
-        result |= {key + ending: value for key, value in ranking_scores(labels, score).items()}
+        result |= {key + ending: v for key, v in ranking_scores(*ranked_days(days, chosen, sessions)).items()}
     return result
+
+
+def ranked_days(days: ScoredDays, events: PlacedEvents, sessions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of some sessions: bool, before an event; and the daily score, several channels ranked together."""
+    values = days.score[sessions]
+    score = values[:, 0] if values.shape[1] == 1 else joint_rank(values)
+    return day_labels(events.positions, len(days.sessions))[sessions], score
 
 
 def _above(days: ScoredDays, cuts: np.ndarray) -> np.ndarray:

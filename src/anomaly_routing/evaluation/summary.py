@@ -24,9 +24,14 @@ def over_seeds(results: Sequence[dict[str, dict[str, Any]]], seeds: Sequence[int
     return {protocol: _line([r[protocol] for r in results], list(seeds)) for protocol in results[0]}
 
 
-def _line(lines: list[dict[str, Any]], seeds: list[int]) -> dict[str, Any]:
+def median_seed(lines: Sequence[dict[str, Any]], seeds: Sequence[int]) -> int:
+    """Position of the median seed: the (lower) median number of hits, ties by AUC, then by seed."""
     order = sorted(range(len(lines)), key=lambda i: (lines[i]["hits"], lines[i]["auc"] or 0.0, seeds[i]))
-    middle = order[(len(order) - 1) // 2]
+    return order[(len(order) - 1) // 2]
+
+
+def _line(lines: list[dict[str, Any]], seeds: list[int]) -> dict[str, Any]:
+    middle = median_seed(lines, seeds)
     events = {
         event: verdict | {"hit_share": _share([line["per_event"][event]["hit"] for line in lines])}
         for event, verdict in lines[middle]["per_event"].items()

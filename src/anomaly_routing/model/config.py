@@ -34,9 +34,10 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "expert_task": ("rebuild", "predict"),
     "routing_rule": ("soft", "uniform", "top2", "hard"),
     "rec_rule": ("all", "routed"),
+    "gate_prior": ("none", "surprise"),
     "cut_source": ("val", "train", "expanding"),
 }
-WEIGHTS = ("gamma1", "gamma2", "alpha_fixed")  # numbers that are not negative
+WEIGHTS = ("gamma1", "gamma2", "alpha_fixed", "balance", "teach")  # numbers that are not negative
 PRESETS: dict[str, dict[str, Any]] = {
     "literal": {
         "psi_rule": "free",
@@ -116,6 +117,9 @@ class ModelConfig:
     expert_task: str = "rebuild"  # A56: predict each feature from the others of its category
     routing_rule: str = "soft"  # Table 7: 1/K without a gate | the two largest | the largest, no gradient to the gate
     rec_rule: str = "all"  # A57: the experts' errors in L_rec weighted by the routing
+    gate_prior: str = "none"  # A57, ours: weights times exp(each expert's error against its usual one)
+    balance: float = 0.0  # A57, ours: weight of the load balance in the loss
+    teach: float = 0.0  # A57, ours: weight of the lessons in the loss, mechanisms that the gate is told
     cut_source: str = "val"  # A11, SPEC 7.5: the sessions whose MPI fixes the alert levels
 
     def identity(self) -> dict[str, Any]:
@@ -140,6 +144,12 @@ class ModelConfig:
             raise ValueError(f"attention_heads {self.attention_heads} does not divide 2 x lstm_hidden")
         if self.alpha_fixed > 1:
             raise ValueError(f"alpha_fixed is {self.alpha_fixed}; a share is between 0 and 1")
+        if self.gate_prior == "surprise" and self.routing_rule != "soft":
+            raise ValueError(f"gate_prior 'surprise' needs routing_rule 'soft', not {self.routing_rule!r}")
+        if self.teach and self.mechanisms != "four":
+            raise ValueError(
+                f"teach needs an expert for each of the four mechanisms; mechanisms is {self.mechanisms!r}"
+            )
         if self.mechanisms == "one" and self.routing_rule != "soft":
             raise ValueError(f"routing_rule {self.routing_rule!r} has nothing to choose from with mechanisms 'one'")
 
@@ -149,7 +159,7 @@ DESIGN = {
     key: getattr(_AS_CONFIGURED, key)
     for key in (
         *("cross_attention", "use_prior", "sources", "alpha_rule", "alpha_fixed", "mechanisms", "contagion_sees"),
-        *("expert_task", "routing_rule", "rec_rule", "cut_source"),
+        *("expert_task", "routing_rule", "rec_rule", "gate_prior", "balance", "teach", "cut_source"),
     )
 }
 

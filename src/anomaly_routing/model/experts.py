@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from anomaly_routing.model.config import ModelConfig
-from anomaly_routing.model.masking import masked_softmax, safe_norm
+from anomaly_routing.model.masking import EPS, masked_softmax, safe_norm
 
 GATE_HEADS = 4
 GATE_WIDTHS = (256, 128)
 DIVERSITY_BIAS = (0.0, 0.5, 0.3, 0.2)  # A54
 STRESS_ON_TEMPERATURE = 0.5
+SURPRISE_MEMORY = 50  # batches
 CONTAGION = 2  # the category whose expert sees the spatial embedding
 PAPER_GROUPS = (0,) * 6 + (1,) * 8 + (2,) * 7 + (3,) * 8  # the paper's 29 features in their order
 # price shock, spread, volume, contagion, trend, reversal (SPEC 10, A96)
@@ -122,6 +123,34 @@ class Gate(nn.Module):
         return self.tau_b.abs() + STRESS_ON_TEMPERATURE * share
 
 
+class Surprise(nn.Module):
+    """How far each expert's error lies above its usual one: a prior for the gate that needs no teacher (A57, ours).
+
+    Mean and SD of ln l over active stock-days, running over the batches of the training (`update`), then frozen.
+    """
+
+    def __init__(self, n_experts: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(n_experts))
+        self.register_buffer("square", torch.ones(n_experts))
+        self.register_buffer("batches", torch.tensor(0.0))
+
+    @torch.no_grad()
+    def update(self, error: Tensor, active: Tensor) -> None:
+        """error [B, N, K] of a training batch, active [B, N]. The first batches count alike, later ones fade."""
+        log = torch.log(error[active] + EPS)
+        self.batches += 1
+        share = torch.clamp(1 / self.batches, min=1 / SURPRISE_MEMORY)
+        self.centre.lerp_(log.mean(0), share)
+        self.square.lerp_(log.square().mean(0), share)
+
+    def forward(self, weights: Tensor, error: Tensor) -> Tensor:
+        """Weights [B, N, K] times exp((ln l - mean) / SD), made to sum to 1; no gradient flows through the errors."""
+        spread = (self.square - self.centre.square()).clamp(min=EPS).sqrt()
+        surprise = (torch.log(error.detach() + EPS) - self.centre) / spread
+        return torch.softmax(torch.log(weights.clamp(min=EPS)) + surprise, -1)
+
+
 class Experts(nn.Module):
     """Category signals, gate and experts in turn. `groups` [F]: the category 0..3 of each feature."""
 
@@ -135,6 +164,7 @@ class Experts(nn.Module):
         self.register_buffer("back", order.argsort(), persistent=False)
         self.category_norm = nn.LayerNorm(len(self.columns))
         self.gate = Gate(width, len(self.columns), config)
+        self.surprise = Surprise(len(self.columns)) if config.gate_prior == "surprise" else None
         self.expert = nn.ModuleList(
             Expert(spatial if own else width, len(columns), config)
             for own, columns in zip(self.spatial, self.columns, strict=True)
@@ -148,7 +178,6 @@ class Experts(nn.Module):
         parts = features.index_select(-1, self.order).split([len(columns) for columns in self.columns], -1)
         signal = torch.stack([part.abs().mean(-1) for part in parts], -1)  # [B, N, K], equations 10, 42
         tau, weights = self.gate(z_final, psi, self.category_norm(signal), active)
-        weights = weights * active[..., None]
         latents, errors, rebuilt = [], [], []
         for own, expert, part in zip(self.spatial, self.expert, parts, strict=True):
             embedding = spatial if own else z_final
@@ -158,7 +187,9 @@ class Experts(nn.Module):
             latents.append(latent)
             errors.append(safe_norm(part - rebuilt_part))  # equations 12, 49
             rebuilt.append(rebuilt_part.detach())
-        error = torch.stack(errors, -1) * active[..., None]
+        error = torch.stack(errors, -1)
+        weights = self.surprise(weights, error) if self.surprise else weights
+        weights, error = weights * active[..., None], error * active[..., None]
         latent = (weights[..., None] * torch.stack(latents, -2)).sum(-2)  # equation 13
         all_rebuilt = torch.cat(rebuilt, -1).index_select(-1, self.back)
         return Routing(signal, tau, weights, error, all_rebuilt, (weights * error).sum(-1), latent)

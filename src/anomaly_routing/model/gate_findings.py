@@ -13,8 +13,9 @@ import torch
 from anomaly_routing.model.config import make_config
 from anomaly_routing.model.diagnostics import Clock
 from anomaly_routing.model.findings import COLLAPSED, CPU, UNMOVED, collapsed_runs, kept_line
+from anomaly_routing.model.losses import loss_terms
 from anomaly_routing.model.network import Network
-from anomaly_routing.model.training import Data, TrainingConfig, forward, loss_terms, train_epoch
+from anomaly_routing.model.training import Data, TrainingConfig, forward, train_epoch
 from anomaly_routing.runs import Run
 from anomaly_routing.tensors import Tensors
 

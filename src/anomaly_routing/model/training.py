@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from anomaly_routing.model.checkpoints import Fitted, TrainingState
 from anomaly_routing.model.config import ModelConfig, is_count, is_number
 from anomaly_routing.model.diagnostics import Clock, routing_diagnostics, small_parts
 from anomaly_routing.model.errors import OutOfTimeError, TrainingError
-from anomaly_routing.model.masking import EPS, masked_mean
+from anomaly_routing.model.losses import Errors, loss_terms, rebuilding
 from anomaly_routing.model.network import Network, Output
 from anomaly_routing.tensors import Tensors
 
@@ -93,21 +93,23 @@ class Batch(NamedTuple):
     stress: Tensor
 
 
-class Errors(NamedTuple):
-    """What the loss needs of a forward pass."""
+class Lessons(NamedTuple):
+    """A copy of a market into whose training sessions mechanisms were written. Only `teach` uses it (A57, ours)."""
 
-    routing: Tensor  # [B, N, K]
-    expert_error: Tensor  # [B, N, K]
-    horizon_error: Tensor  # [B, N, 3]
+    x: np.ndarray  # float32 [S, N, F], scaled features
+    label: np.ndarray  # int [S, N], the mechanism of a stock-day, -1 for none
 
 
 class Data:
     """A market's tensors on a device, cut into batches of consecutive samples."""
 
-    def __init__(self, tensors: Tensors, config: ModelConfig, device: torch.device) -> None:
+    def __init__(
+        self, tensors: Tensors, config: ModelConfig, device: torch.device, lessons: Sequence[Lessons] = ()
+    ) -> None:
         rule = "rank" if config.psi_rule == "rank" else "minmax"
         arrays = tensors.x, tensors.active, tensors.prior, tensors.normalised_stress(config.psi_norm, rule)
         self.x, self.active, self.prior, self.stress = (torch.as_tensor(a, device=device) for a in arrays)
+        self.lessons = [[torch.as_tensor(part, device=device) for part in copy] for copy in lessons]
         self.window = config.window
         self.train, self.val = np.flatnonzero(tensors.train), np.flatnonzero(tensors.val)
 
@@ -121,6 +123,14 @@ class Data:
         return Batch(
             self.x[first - self.window + 1 : last], self.active[first:last], self.prior, self.stress[first:last]
         )
+
+    def lesson(self, first: int, last: int, epoch: int) -> tuple[Batch, Tensor | None]:
+        """The same samples in the copy whose turn it is, with the labels [B, N]; without lessons `batch`, None."""
+        batch = self.batch(first, last)
+        if not self.lessons:
+            return batch, None
+        x, label = self.lessons[epoch % len(self.lessons)]
+        return batch._replace(x=x[first - self.window + 1 : last]), label[first:last]
 
 
 def choose_device(name: str) -> torch.device:
@@ -145,22 +155,6 @@ def chunks(samples: np.ndarray, size: int, seed: int, epoch: int) -> list[tuple[
     for part in np.split(samples[offset:], np.flatnonzero(np.diff(samples[offset:]) > 1) + 1):
         order += [(int(part[s]), int(part[min(s + size, len(part)) - 1]) + 1) for s in range(0, len(part), size)]
     return [order[k] for k in rng.permutation(len(order))]
-
-
-def loss_terms(out: Errors, active: Tensor, config: ModelConfig) -> dict[str, Tensor]:
-    """rec, entropy, smooth and total of one batch (equations 17, 55-58; A58, A60). Scalars."""
-    rec = masked_mean(rebuilding(out, config), active)
-    entropy = masked_mean(-(out.routing * torch.log(out.routing.clamp(min=EPS))).sum(-1), active)
-    step = (out.routing[1:] - out.routing[:-1]).square().sum(-1)
-    smooth = masked_mean(step, active[1:] & active[:-1])
-    total = rec + config.div_sign * config.gamma1 * entropy + config.gamma2 * smooth
-    return {"rec": rec, "entropy": entropy, "smooth": smooth, "total": total}
-
-
-def rebuilding(out: Errors | Output, config: ModelConfig) -> Tensor:
-    """e_1 + e_3 + e_5 + sum l_k of each stock-day, [B, N]; `rec_rule` routed: sum w_k l_k (A57)."""
-    experts = out.routing * out.expert_error if config.rec_rule == "routed" else out.expert_error
-    return out.horizon_error.sum(-1) + experts.sum(-1)
 
 
 def pieces(sessions: int, stocks: int, memory_gib: float) -> int:
@@ -208,20 +202,24 @@ def train_epoch(
     order: list[tuple[int, int]],
     config: TrainingConfig,
     clock: Clock,
+    epoch: int = 0,
 ) -> dict[str, float]:
     """One pass over the batches. Returns the mean of each loss term and of the gradient's norm; no sync until then."""
     net.train()
     sums: dict[str, Tensor] = {}
     for first, last in order:
-        batch = data.batch(first, last)
+        batch, lesson = data.lesson(first, last, epoch)
         clock.start()
         optimiser.zero_grad(set_to_none=True)
-        terms = loss_terms(forward(net, batch, config.memory_gib, clock), batch.active, net.config)
+        out = forward(net, batch, config.memory_gib, clock)
+        terms = loss_terms(out, batch.active, net.config, lesson)
         clock.mark("loss")
         terms["total"].backward()
         clock.mark("encoder")
         terms["gradient"] = torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
         optimiser.step()
+        if net.experts.surprise:
+            net.experts.surprise.update(out.expert_error, batch.active)
         clock.mark("optimiser")
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value.detach()
@@ -258,6 +256,7 @@ def fit(
     label: str = "",
     rules: tuple[str, ...] = STOP_RULES,
     deadline: float = float("inf"),
+    lessons: Sequence[Lessons] = (),
 ) -> Fitted:
     """Train `net`, in place, until every stop rule has had no better epoch for `patience` epochs, or the cap.
 
@@ -265,15 +264,19 @@ def fit(
         market, network, configuration and seed. The caller deletes it.
     label : of the progress bar; without it there is none.
     deadline : of time.time(); no epoch starts that would end later if it took as long as the one before.
+    lessons : copies of the same market, one an epoch in turn, which a network with `teach` is fitted on in its place.
+        The stop rules look at the undisturbed market. With a state file they must be the same again.
 
     Raises TrainingError: memory ran out, a loss is not a number, the state file belongs to another training; and its
     subclass OutOfTimeError at the deadline, the state written.
     """
+    if bool(net.config.teach) != bool(lessons):
+        raise TrainingError("`teach` and lessons go together: notebook 08 writes them, other stages have none")
     torch.set_float32_matmul_precision(config.matmul)
     torch.backends.cudnn.allow_tf32 = config.matmul != "highest"
     with memory_explained(tensors, config, device):
         net.to(device)
-        data = Data(tensors, net.config, device)
+        data = Data(tensors, net.config, device, lessons)
     head, tail = data.split_tail(config.tail_share)
     fitted_on = data.train if config.fit_tail else head
     if len(head) < config.batch_sessions or not len(tail):
@@ -297,7 +300,7 @@ def fit(
             started = time.perf_counter()
             with memory_explained(tensors, config, device):
                 order = chunks(fitted_on, size, seed, epoch)
-                line = {"epoch": epoch} | train_epoch(net, optimiser, data, order, config, clock)
+                line = {"epoch": epoch} | train_epoch(net, optimiser, data, order, config, clock, epoch)
                 for rule in rules:
                     line[rule], diagnostics = reconstruction(net, data, tail if rule == "tail" else data.val, config)
             _refuse_nan(line, config, state_file)

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from anomaly_routing.baselines.metric_learning import clustering, metric_vmf
 from anomaly_routing.baselines.registry import create
@@ -181,6 +182,16 @@ NO_ANSWER = {  # claim -> why a stage that ran has none
 BY_STOCK = ("S44.single_misses_liq",)  # asks for single stocks; a run of the sweep has daily series alone
 
 
+def _measured(claim: Claim, sources: Sources) -> str:
+    """What notebook 08 measured although it decides nothing."""
+    path = sources.paths.tables("attribution") / "shap_variance.csv"
+    if claim.id != "S1.shap_variance" or not path.exists():
+        return ""
+    found = pd.read_csv(path).iloc[0]
+    told = f"SHAP's shares {found.shares:.4f}, the routing weights {found.weights:.4f}, at most {found.most:.4f}"
+    return f" (variance from session to session: {told})"
+
+
 def _from_stage(stage: str):
     def read(claim: Claim, sources: Sources) -> Finding:
         if claim.id not in sources.answers and claim.id in WAITS:
@@ -193,7 +204,7 @@ def _from_stage(stage: str):
             raise sources.not_trained(names, what, stage)
         ran = ELSEWHERE[stage].keys() & sources.answers.keys()
         if ran and claim.id not in sources.answers and claim.id in NO_ANSWER:
-            raise NotTestable(NO_ANSWER[claim.id])
+            raise NotTestable(NO_ANSWER[claim.id] + _measured(claim, sources))
         return sources.answer(claim, stage)
 
     return read

@@ -76,7 +76,7 @@ def difference(sources: Sources, number: int, variant: str) -> tuple[Difference,
                 found[1:] = None, None
     delta, low, high = (None if v is None or pd.isna(v) else float(v) for v in found)
     if delta is None:
-        delta = mean_hits(row) - mean_hits(row_of(sources, number, "full"))
+        delta = float(row["hits"] - row_of(sources, number, "full")["hits"])
     return Difference(delta, float("nan"), low, high), seeds
 
 
@@ -91,12 +91,6 @@ def changed(row: dict[str, Any], value: float, by: str, change: Difference, unit
     ends = "" if change.low is None or change.high is None else f" (95% {change.low:+.3g} to {change.high:+.3g})"
     note = f"difference {change.ours:+.3g} {unit}{ends}, paper {change.paper:+.3g}"
     return finding(row, value, by, difference=change, note=note + (f"; events by seed {seeds}" if seeds else ""))
-
-
-def mean_hits(row: dict[str, Any]) -> float:
-    """Mean over seeds where the table has it (rules: ablation), else its hits."""
-    mean = row.get("mean hits")
-    return float(row["hits"] if mean is None or pd.isna(mean) else mean)
 
 
 def _variant(claim: Claim) -> tuple[int, str]:
@@ -115,7 +109,7 @@ def variant_count(claim: Claim, sources: Sources) -> Finding:
     scale, by, unit = (1.0, "", "events") if counts else (100 / row["n_events"], "rates", "points")
     change, seeds = difference(sources, number, variant)
     paper = claim.value - sources.claimed("T2.full.hits" if counts else "T2.full.rate")
-    return changed(row, scale * mean_hits(row), by, scaled(change, scale, paper), unit, seeds)
+    return changed(row, scale * row["hits"], by, scaled(change, scale, paper), unit, seeds)
 
 
 @decides("S44.*.delta", stage="ablations")
@@ -139,11 +133,11 @@ def sensitivity(claim: Claim, sources: Sources) -> Finding:
     """Judged by the difference to the default cell; that cell itself by its level."""
     number, variant = _variant(claim)
     row = row_of(sources, number, variant)
-    rate = 100 * mean_hits(row) / row["n_events"]
+    rate = 100 * row["hits"] / row["n_events"]
     base = "20" if number == 8 else next(d for d in DEFAULTS if d.split(".")[0] == variant.split(".")[0])
     if variant == base:
         return finding(row, rate)
     default = row_of(sources, number, base)
-    change = rate - 100 * mean_hits(default) / default["n_events"]
+    change = rate - 100 * default["hits"] / default["n_events"]
     paper = claim.value - sources.claimed(f"T{number}.{base}" + (".rate" if number == 8 else ""))
     return changed(row, rate, "", Difference(change, paper), "points")

@@ -1,0 +1,87 @@
+"""Repairs inside the model: what its gate and its loss must be given so that the routing weights name a mechanism.
+
+The paper's gate gets a gradient through the decoders' mixture alone, which rewards no name (AUDIT A57). Tried in its
+place (`model.config`): balanced loads, a prior from each expert's calibrated surprise, and a loss on the routing itself
+(`teach`), with lessons written into the market's own training sessions through prices and volumes
+(`data.lesson_plants`). The design is chosen on the set `trial` in simulated markets (`gate_choice`), where each design
+is trained on the market without its plants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from anomaly_routing.attribution import Garden, Grade, grade_plain, summary
+from anomaly_routing.cores import over_cores
+from anomaly_routing.model.training import Lessons
+from anomaly_routing.planting import Ground
+from anomaly_routing.prose import sentence
+from anomaly_routing.taught_gate import with_lessons
+
+COPIES, STREAM = 8, 57  # of the market, each with other lessons; and what tells their random numbers from others
+PLAIN, PRINTED = "plain rule", "as printed"
+
+
+def routing_lessons(ground: Ground, seed: int) -> list[Lessons]:
+    """Copies of a market's training span with lessons in it; no copy knows of a later session."""
+    return over_cores(partial(_copy, ground, seed), range(COPIES), desc="lessons in the training span", unit="copy")
+
+
+def _copy(ground: Ground, seed: int, copy: int) -> Lessons:
+    tensors = ground.tensors
+    end = int(np.flatnonzero(tensors.train)[-1]) + 1
+    x, truth = with_lessons(ground, end, [seed, STREAM, copy])
+    return Lessons(x, np.where(tensors.active[:end] & tensors.train[:end, None], truth, -1))
+
+
+def repair_table(gardens: Mapping[str, Garden], grades: Mapping[str, Mapping[str, Grade]]) -> pd.DataFrame:
+    """One row a design, by its routing weights, and the plain rule; columns as of `gate_choice.choice_table`.
+
+    grades : design -> market -> grade; the first design is the model as printed.
+    """
+    rows = []
+    for design, of in ({PLAIN: {m: grade_plain(g) for m, g in gardens.items()}} | dict(grades)).items():
+        rule = "signal" if design == PLAIN else "w"
+        found = {m: summary(gardens[m], grade, rule) for m, grade in of.items()}
+        row = {"design": design} | {f"{what}, {m}": f[what] for what in ("top1", "auroc") for m, f in found.items()}
+        rows.append(row | {f"mean {what}": np.mean([f[what] for f in found.values()]) for what in ("top1", "auroc")})
+    table = pd.DataFrame(rows)
+    table["keeps AUROC"] = np.where(table["mean auroc"] >= table["mean auroc"].iloc[1], "yes", "no")
+    table["chosen"] = np.where(table.design == chosen_design(table), "yes", "")
+    return table
+
+
+def chosen_design(table: pd.DataFrame) -> str:
+    """Of the designs after the plain rule and the printed model: the largest mean top-1 of those whose mean AUROC is
+    not below the printed model's (of all where none keeps it); of equals the first."""
+    tried = table.iloc[2:]
+    able = tried[tried["keeps AUROC"] == "yes"]
+    return str((able if len(able) else tried).set_index("design")["mean top1"].idxmax())
+
+
+def repair_sentence(table: pd.DataFrame) -> str:
+    """What each kind of repair does to what the weights name, and which is chosen."""
+    plain, printed, tried = table.iloc[0], table.iloc[1], table.iloc[2:]
+    told = ", ".join(f"`{r['design']}` {r['mean top1']:.0%} (AUROC {r['mean auroc']:.2f})" for _, r in tried.iterrows())
+    won = table[table.chosen == "yes"].iloc[0]
+    return sentence(
+        "Right names by the routing weights on the trial plants, mean over the markets: as printed {own:.0%} (AUROC "
+        "{own_auc:.2f}), {told}; the plain rule {plain:.0%}. Chosen, {kept}: `{won}`.",
+        own=printed["mean top1"], own_auc=printed["mean auroc"], told=told, plain=plain["mean top1"], won=won.design,
+        kept="without loss of AUROC against the printed model" if won["keeps AUROC"] == "yes" else
+        "although no design keeps the printed model's AUROC",
+    )  # fmt: skip
+
+
+def full_jobs(designs: list[dict[str, Any]], overrides: dict[str, Any], training: dict[str, Any]) -> list[dict]:
+    """Jobs of `attribution_variants.graded_variant`: each design with the overrides and training of all."""
+    return [
+        {"name": d["name"], "preset": "intended", "overrides": overrides | d["overrides"], "seed": d.get("seed", 0)}
+        | {"training": training}
+        for d in designs
+    ]

@@ -1,0 +1,159 @@
+"""Repairs of the model itself: lessons in its training span, a network that learns them, the choice of a design."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from anomaly_routing import attribution as a
+from anomaly_routing import attribution_repairs as r
+from anomaly_routing.attribution_variants import graded_variant, trained, weights_alone, weights_of_all
+from anomaly_routing.model.config import make_config
+from anomaly_routing.model.errors import TrainingError
+from anomaly_routing.model.network import Network
+from anomaly_routing.model.training import Data, fit, make_training
+from anomaly_routing.planting import Ground, calm_sessions
+from tests.gardens import NONE, small_ground
+
+
+@pytest.fixture(scope="module")
+def ground() -> Ground:
+    return small_ground()
+
+
+@pytest.fixture(scope="module")
+def lessons(ground):
+    return r.routing_lessons(ground, 0)
+
+
+def test_lessons_lie_in_the_training_span_and_change_what_they_name(ground, lessons):
+    tensors = ground.tensors
+    end = np.flatnonzero(tensors.train)[-1] + 1
+    assert len(lessons) == r.COPIES
+    for x, label in lessons:
+        assert x.shape == (end, *tensors.x.shape[1:]) and label.shape == x.shape[:2]
+        taught = label >= 0
+        assert taught.any() and not taught[~tensors.train[:end]].any() and not taught[~tensors.active[:end]].any()
+        assert (x[taught] != tensors.x[:end][taught]).any(-1).all()
+        first = np.flatnonzero(taught.any(1))[0]
+        untouched = slice(0, first - 40)  # longer than any lead-in
+        assert np.array_equal(x[untouched], tensors.x[untouched]), "nothing moves before a lesson"
+    assert not np.array_equal(lessons[0].label, lessons[1].label)
+    assert set(np.unique(np.concatenate([x.label for x in lessons]))) == {-1, 0, 1, 2, 3}
+
+
+def test_no_lesson_knows_a_later_session(ground, lessons):
+    """Prices after the training span changed: the same lessons."""
+    tensors, bars = ground.tensors, ground.bars.copy()
+    end = np.flatnonzero(tensors.train)[-1] + 1
+    for name in ("open", "high", "low", "close", "adj_close"):
+        bars.columns[name][end:] *= 3
+    again = r.routing_lessons(replace(ground, bars=bars), 0)
+    assert all(
+        np.array_equal(p.x, q.x) and np.array_equal(p.label, q.label) for p, q in zip(lessons, again, strict=True)
+    )
+
+
+def test_an_epoch_sees_one_copy_and_the_stop_rules_the_market_itself(ground, lessons):
+    tensors, config = ground.tensors, make_config("intended", teach=1.0)
+    data, rows = Data(tensors, config, torch.device("cpu"), lessons), np.flatnonzero(tensors.train)[60:64]
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    for epoch in (0, 1, r.COPIES):
+        batch, label = data.lesson(first, last, epoch)
+        own = lessons[epoch % r.COPIES]
+        assert np.array_equal(batch.x, own.x[first - 19 : last]) and np.array_equal(label, own.label[first:last])
+    assert np.array_equal(data.batch(first, last).x, tensors.x[first - 19 : last])
+    batch, label = Data(tensors, config, torch.device("cpu")).lesson(first, last, 0)
+    assert label is None and np.array_equal(batch.x, tensors.x[first - 19 : last])
+
+
+def test_taught_weights_name_lessons_that_untaught_ones_do_not(ground, lessons):
+    """Fitted on the lessons' own copies: better than the untrained network, and than the largest share."""
+    tensors, settings = ground.tensors, make_training(epochs=12, batch_sessions=16)
+    config = make_config("intended", lstm_hidden=8, teach=10.0)
+    x, label = lessons[0]
+
+    def right(net: Network) -> float:
+        named = []
+        for t in np.flatnonzero((label >= 0).any(1)):
+            rows = slice(t - 19, t + 1)
+            w = a.look(net, tensors, x[rows], tensors.active[t : t + 1], tensors.stress[t : t + 1])["routing"][0]
+            named += list((w.argmax(-1) == label[t])[label[t] >= 0])
+        return float(np.mean(named))
+
+    torch.manual_seed(0)
+    net = Network(29, tensors.categories, config)
+    before = right(net.eval())
+    fitted = fit(net, tensors, settings, 0, torch.device("cpu"), rules=("tail",), lessons=lessons)
+    assert fitted.history[-1]["teach"] < fitted.history[0]["teach"]
+    largest = np.bincount(label[label >= 0]).max() / (label >= 0).sum()
+    assert right(net.eval()) > max(before, largest) + 0.1
+
+
+def test_lessons_and_the_loss_on_them_go_together(ground, lessons):
+    def asked(teach: float, given) -> None:
+        net = Network(29, ground.tensors.categories, make_config("intended", lstm_hidden=8, teach=teach))
+        fit(net, ground.tensors, make_training(epochs=1), 0, torch.device("cpu"), lessons=given)
+
+    for teach, given in ((1.0, ()), (0.0, lessons)):
+        with pytest.raises(TrainingError, match="go together"):
+            asked(teach, given)
+
+
+def test_a_repaired_model_is_trained_once_and_graded_on_each_set(ground, tmp_path, monkeypatch):
+    garden = a.grow(ground, calm_sessions(ground.tensors, NONE), {"medium": 1}, "main", 0)
+    (job,) = r.full_jobs([{"name": "taught", "overrides": {"teach": 1.0}}], {"lstm_hidden": 8}, {"epochs": 1})
+    assert job["overrides"] == {"lstm_hidden": 8, "teach": 1.0} and job["seed"] == 0
+    first = graded_variant(garden, tmp_path / "grades", weights=tmp_path / "weights", **job)
+    monkeypatch.setattr("anomaly_routing.attribution_variants.fit", None)  # a second training would fail
+    alone = graded_variant(
+        garden, tmp_path / "grades", weights=tmp_path / "weights", part="alone", grader=weights_alone, **job
+    )
+    assert np.allclose(alone.by_rule["w"], first.by_rule["w"], atol=1e-6) and not len(alone.rank)
+    one = garden.part(np.arange(len(garden.planted)) == 0)
+    p = one.planted[0]
+    every = graded_variant(
+        one, tmp_path / "grades", weights=tmp_path / "weights", part="all", grader=weights_of_all, **job
+    )
+    inside = every.by_rule["w"].reshape(*p.active.shape, 4)
+    assert np.allclose(inside[one.marks[0]].mean(0), first.by_rule["w"][0], atol=1e-6)
+
+
+def test_the_design_that_names_most_without_loss_of_auroc_is_chosen():
+    table = pd.DataFrame(
+        {
+            "design": [r.PLAIN, "printed", "a", "b", "c"],
+            "mean top1": [0.9, 0.2, 0.5, 0.8, 0.8],
+            "mean auroc": [0.9, 0.7, 0.75, 0.69, 0.7],
+        }
+    )
+    table["keeps AUROC"] = np.where(table["mean auroc"] >= 0.7, "yes", "no")
+    assert r.chosen_design(table) == "c", "b loses AUROC, the plain rule and the printed model are no candidates"
+    table.loc[2:, "keeps AUROC"] = "no"
+    assert r.chosen_design(table) == "b"
+    table["chosen"] = np.where(table.design == "b", "yes", "")
+    text = r.repair_sentence(table)
+    assert "as printed 20% (AUROC 0.70), `a` 50% (AUROC 0.75)" in text and "although no design keeps" in text
+    assert text.endswith("`b`.")
+
+
+def test_the_table_is_of_the_grades(ground):
+    garden = a.grow(ground, calm_sessions(ground.tensors, NONE), {"medium": 2}, "main", 0)
+    rank = a.grade_plain(garden).rank
+    right, wrong = (a.Grade(rank, {"w": np.eye(4)[(garden.truth + k) % 4]}, 9) for k in (0, 1))
+    table = r.repair_table(
+        {"m": garden, "n": garden}, {"printed": {"m": wrong, "n": wrong}, "mended": {"m": right, "n": wrong}}
+    )
+    assert table.design.tolist() == [r.PLAIN, "printed", "mended"] and table["mean top1"].tolist()[1:] == [0.0, 0.5]
+    assert table.chosen.tolist() == ["", "", "yes"] and table["keeps AUROC"].tolist()[1:] == ["yes", "yes"]
+
+
+def test_training_repeats_itself(ground):
+    """The same seed, the same weights: lessons are drawn, not remembered."""
+    config, settings = make_config("intended", lstm_hidden=8, teach=1.0), make_training(epochs=1)
+    one, other = (trained(ground, config, settings, 3) for _ in range(2))
+    assert all(torch.equal(p, q) for p, q in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
