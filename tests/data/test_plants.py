@@ -136,6 +136,12 @@ def test_a_spike_is_taken_back_and_a_flat_line_is_flat(bars):
         ({"sessions": 4.0}, "sessions is 4.0; give whole numbers"),
         ({"stocks": (0, 3.5)}, "stocks is .* whole numbers"),
         ({"delay": (0, 0.5)}, "delay is .* whole numbers"),
+        ({"stocks": 0}, "stocks is 0; give whole numbers, one for each stock"),
+        ({"onset": (500,)}, "onset is .*; give whole numbers, one of them"),
+        ({"delay": (0, True)}, "delay is .*True.*; give whole numbers"),
+        ({"sessions": 40}, "lasts 40 sessions, plants last at most 5"),
+        ({"seed": -1}, "seed is -1; give a number from 0 up"),
+        ({"seed": 0.5}, "seed is 0.5; give whole numbers"),
     ],
 )
 def test_a_plant_that_cannot_be_is_refused(bars, change, message):
@@ -218,6 +224,9 @@ def test_a_plant_that_takes_a_price_to_zero_is_refused(bars, monkeypatch):
 def test_a_plant_of_no_number_or_no_volume_is_refused(bars, monkeypatch):
     monkeypatch.setitem(p.STRENGTHS, "medium", np.nan)
     with pytest.raises(p.PlantError, match=r"price_shock plant of .* has a return .*that is no number: look at its"):
+        p.alter(bars, [p.Plant("price_shock", **SPOT)])
+    monkeypatch.setitem(p.STRENGTHS, "medium", -1.0)
+    with pytest.raises(p.PlantError, match="strength 'medium' is -1.0: sizes are multiplied by it"):
         p.alter(bars, [p.Plant("price_shock", **SPOT)])
     monkeypatch.setitem(p.STRENGTHS, "medium", 1.0)
     dry = replace(p.MECHANISMS["liquidity"], shape={"main": {"widen": 2.0, "volume": 0.0, "ramp": False}})

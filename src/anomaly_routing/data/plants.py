@@ -214,8 +214,8 @@ def alter(bars: Bars, plants: list[Plant]) -> Bars:
 
     Raises PlantError, naming the plant and the reason: outside the panel, on a stock that did not trade on every
     session from 20 before the plant to its end, that lacks a price there or did not move in the 20 before, a position
-    that is no whole number, a delay for which the plant is too short, fewer sessions than the shape needs, two plants
-    in the same sessions, a price or a low that is not positive.
+    or a seed that is no whole number, a delay for which the plant is too short, fewer sessions than the shape needs or
+    more than any has, two plants in the same sessions, a price or a low that is not positive.
     """
     new = bars.copy()
     for plant in plants:
@@ -240,9 +240,20 @@ def check(plant: Plant, bars: Bars) -> None:
     if plant.mechanism not in MECHANISMS or plant.shapes not in shapes or plant.strength not in STRENGTHS:
         known = f"{', '.join(MECHANISMS)}; {', '.join(shapes)}; {', '.join(STRENGTHS)}"
         raise PlantError(f"no plant {plant.mechanism!r}, {plant.shapes!r}, {plant.strength!r}; there are: {known}")
-    for what in ("onset", "sessions", "stocks", "delay"):
-        if np.asarray(given := getattr(plant, what)).dtype.kind not in "iu" and np.size(given):
-            raise PlantError(f"{_name(plant, bars)}: {what} is {given}; give whole numbers, sessions and positions")
+    if STRENGTHS[plant.strength] <= 0:
+        raise PlantError(
+            f"strength {plant.strength!r} is {STRENGTHS[plant.strength]}: sizes are multiplied by it, give more than 0"
+        )
+    for what, one in (("onset", True), ("sessions", True), ("seed", True), ("stocks", False), ("delay", False)):
+        given = getattr(plant, what)
+        several = isinstance(given, tuple | list | np.ndarray)
+        each = list(given) if several else [given]
+        whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in each)
+        if several == one or not whole:
+            wanted = "one of them" if one else "one for each stock"
+            raise PlantError(f"{_name(plant, bars)}: {what} is {given!r}; give whole numbers, {wanted}")
+    if plant.seed < 0:
+        raise PlantError(f"{_name(plant, bars)}: seed is {plant.seed}; give a number from 0 up")
     s, n = bars.traded.shape
     stocks = np.array(plant.stocks)
     if plant.first - MEMORY < 1 or plant.last >= s or plant.sessions < 1:
@@ -256,6 +267,8 @@ def check(plant: Plant, bars: Bars) -> None:
     if plant.sessions < MECHANISMS[plant.mechanism].needs:
         needs = f"its shape needs {MECHANISMS[plant.mechanism].needs}"
         raise PlantError(f"{_name(plant, bars)} lasts {plant.sessions} session, {needs}: let it last longer")
+    if plant.sessions > (most := max(mechanism.sessions[1] for mechanism in MECHANISMS.values())):
+        raise PlantError(f"{_name(plant, bars)} lasts {plant.sessions} sessions, plants last at most {most}")
     idle = ~bars.traded[plant.first - MEMORY - 1 : plant.last + 1, stocks].all(0)
     if idle.any():
         names = ", ".join(bars.tickers[stocks[idle]])
