@@ -226,7 +226,7 @@ def test_a_plant_of_no_number_or_no_volume_is_refused(bars, monkeypatch):
     with pytest.raises(p.PlantError, match=r"price_shock plant of .* has a return .*that is no number: look at its"):
         p.alter(bars, [p.Plant("price_shock", **SPOT)])
     monkeypatch.setitem(p.STRENGTHS, "medium", -1.0)
-    with pytest.raises(p.PlantError, match="strength 'medium' is -1.0: sizes are multiplied by it"):
+    with pytest.raises(p.PlantError, match=r"strength .medium. is -1\.0: sizes are multiplied by it"):
         p.alter(bars, [p.Plant("price_shock", **SPOT)])
     monkeypatch.setitem(p.STRENGTHS, "medium", 1.0)
     dry = replace(p.MECHANISMS["liquidity"], shape={"main": {"widen": 2.0, "volume": 0.0, "ramp": False}})
