@@ -13,7 +13,7 @@ from PIL import Image
 from anomaly_routing import attribution as a
 from anomaly_routing import attribution_checks as checks
 from anomaly_routing.attribution_figures import Spread, draw_confusion, draw_contagion
-from anomaly_routing.ledger.summary import attribution_rows
+from anomaly_routing.ledger.summary import attribution_rows, named_lines
 from anomaly_routing.planting import Ground, calm_sessions
 from anomaly_routing.plots import BLUE, GREEN, RED, in_palette, use_style
 from tests.gardens import NONE, small_ground
@@ -167,3 +167,7 @@ def test_rows_of_the_scorecard_begin_with_the_sternest_set():
     assert rows["95% low"][2] == pytest.approx(0.6) and rows.mark.ne("").tolist() == [False, True, False] * 2
     sterner = graded | {"fresh": graded["twin"] | {"taught gate / w": one(0.6)}}
     assert attribution_rows(sterner).set.iloc[0] == "fresh"
+    told = named_lines(graded | {"market": "us100"}, "up/")
+    assert len(told) == 3 and all("sternest set `twin`" in line and "9 planted" in line for line in told)
+    assert "no model | no figure | 50% | 95% 40% to 60% |  | 25% | [notebook 08](up/reports/us100/" in told[0]
+    assert "(`intended`) | no figure | 25% (collapsed: by arithmetic) | 95% 15% to 35% | one seed" in told[1]

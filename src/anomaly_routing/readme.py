@@ -56,12 +56,12 @@ def two_minutes(root: Path) -> str:
         return f"{opening}\nNo verdict yet: run notebook 12 on the real market."
     table = summary.read_ledger(reports / "tables" / "claims.csv")
     methods, where = read_json(reports / "metrics.json")["methods"], f"reports/{MARKETS[0]}/claims"
-    totals = summary.totals_sentence(table)
+    totals, named = summary.totals_sentence(table), reports / "attribution.json"
     parts = (
         opening.strip(),
         cards.filled(root, "ledger.md", totals=totals, page=f"{where}.html", list=f"{where}.md").strip(),
         summary.support_sentence(table),
-        summary.headline_lines(table, methods, up=""),
+        summary.headline_lines(table, methods, up="", graded=read_json(named) if named.exists() else None),
         summary.three_lists(table, up=""),
         summary.editions(table, methods, summary.later_edition(root / "paper" / "V2.md")),
     )

@@ -41,6 +41,13 @@ CHANNELS = (
     "Detection, lead and gain are those of the model's two alarm channels, as the paper counts its own; its rivals "
     "have one (A99). The model by its first channel alone: rows *-MPI* of Table 1."
 )
+NAMED_BY = {  # in `attribution.json`
+    "intended / w": "routing weights as printed (`intended`)",
+    "literal / w": "routing weights as printed (`literal`)",
+    "repaired model / w": "routing weights with a loss on them (ours)",
+    "largest_mean_feature": "the largest mean feature, no model",
+    "taught gate / w": "a separate taught gate (ours)",
+}
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -126,8 +133,10 @@ def three_lists(table: pd.DataFrame, up: str = UP) -> str:
     return "\n".join(lines)
 
 
-def headline_lines(table: pd.DataFrame, methods: dict[str, Any], up: str = UP) -> str:
-    """The headline as a Markdown table, each verdict linked to the line that decides it."""
+def headline_lines(
+    table: pd.DataFrame, methods: dict[str, Any], up: str = UP, graded: dict[str, Any] | None = None
+) -> str:
+    """The headline as a Markdown table, each verdict linked to the line that decides it; below it `named_lines`."""
     rows = headline(table, luck(methods))
     by_id = table.set_index("id")
     lines = ["| | the paper | ours | interval | seeds, tier | chance | verdict |", "|---|---|---|---|---|---|---|"]
@@ -140,7 +149,28 @@ def headline_lines(table: pd.DataFrame, methods: dict[str, Any], up: str = UP) -
         )
         cells = (f"**{row['part']}**: {row['claim']}", theirs, ours, row["interval"], row["size"], chance, link)
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", CHANNELS])
+    return "\n".join([*lines, *(named_lines(graded, up) if graded else ()), "", CHANNELS])
+
+
+def named_lines(graded: dict[str, Any], up: str = UP) -> list[str]:
+    """Rows below the headline: how many planted mechanisms are named right, on the sternest set. The paper grades none.
+
+    graded : the content of `attribution.json`.
+    """
+    table = attribution_rows(graded)
+    rows = table[(table.set == table.set.iloc[0]) & table["attribution by"].isin(NAMED_BY)]
+    link = f"[notebook 08]({up}reports/{graded['market']}/notebooks/08_attribution.ipynb)"
+    return [
+        sentence(
+            "| **mechanism named**: {n} planted anomalies, sternest set `{s}`, {by} | no figure | {top:.0%}{mark} | "
+            "{level} {low:.0%} to {high:.0%} | {seeds} | {chance:.0%} | {link} |",
+            n=row["plants"], s=row["set"], by=NAMED_BY[row["attribution by"]], top=row["named right"], link=link,
+            level="95%", seeds="" if "mean feature" in NAMED_BY[row["attribution by"]] else "one seed",
+            mark=f" ({row['mark']})" if row["mark"] else "", low=row["95% low"], high=row["95% high"],
+            chance=row["chance"],
+        )
+        for row in rows.to_dict("records")
+    ]  # fmt: skip
 
 
 def _number(text: str) -> bool:
