@@ -100,16 +100,16 @@ def _by_plant(garden: Garden, method: Method) -> dict[str, np.ndarray]:
 def repaired_rows(
     gardens: Mapping[str, Garden], grades: Mapping[str, Grade], usual: Mapping[str, Grade]
 ) -> pd.DataFrame:
-    """Rows of `mechanism_table` for the repaired model, by its weights. usual : its grades of `undisturbed` plants.
+    """Rows of `mechanism_table` for the repaired model, by its weights. gardens : of plants of medium strength alone;
+    grades, usual : its grades of them and of the `undisturbed` ones.
 
     What asks for single stock-days is left empty: a grade keeps the means over a plant's.
     """
     rows = []
     for shapes, garden in gardens.items():
-        keep = (garden.strength == "medium") & (garden.truth >= 0) & (garden.truth < len(PAPER))
         values, before = (of[shapes].by_rule["w"].argmax(1) for of in (grades, usual))
         for k, name in enumerate(PAPER):
-            mine = keep & (garden.truth == k)
+            mine = garden.truth == k
             if mine.any():
                 accuracy = top1(grades[shapes].by_rule["w"][mine], garden.truth[mine])
                 row = {"set": shapes, "method": REPAIRED, "mechanism": MECHANISMS[name].label}
