@@ -18,7 +18,7 @@ import pandas as pd
 
 from anomaly_routing.attribution import Garden, Grade, grade_plain, summary
 from anomaly_routing.cores import over_cores
-from anomaly_routing.model.training import Lessons
+from anomaly_routing.model.training import LessonCopy
 from anomaly_routing.planting import Ground
 from anomaly_routing.prose import sentence
 from anomaly_routing.taught_gate import with_lessons
@@ -27,16 +27,16 @@ COPIES, STREAM = 8, 57  # of the market, each with other lessons; and what tells
 PLAIN, PRINTED = "plain rule", "as printed"
 
 
-def routing_lessons(ground: Ground, seed: int) -> list[Lessons]:
+def routing_lessons(ground: Ground, seed: int) -> list[LessonCopy]:
     """Copies of a market's training span with lessons in it; no copy knows of a later session."""
     return over_cores(partial(_copy, ground, seed), range(COPIES), desc="lessons in the training span", unit="copy")
 
 
-def _copy(ground: Ground, seed: int, copy: int) -> Lessons:
+def _copy(ground: Ground, seed: int, copy: int) -> LessonCopy:
     tensors = ground.tensors
     end = int(np.flatnonzero(tensors.train)[-1]) + 1
     x, truth = with_lessons(ground, end, [seed, STREAM, copy])
-    return Lessons(x, np.where(tensors.active[:end] & tensors.train[:end, None], truth, -1))
+    return LessonCopy(x, np.where(tensors.active[:end] & tensors.train[:end, None], truth, -1))
 
 
 def repair_table(gardens: Mapping[str, Garden], grades: Mapping[str, Mapping[str, Grade]]) -> pd.DataFrame:

@@ -93,7 +93,7 @@ class Batch(NamedTuple):
     stress: Tensor
 
 
-class Lessons(NamedTuple):
+class LessonCopy(NamedTuple):
     """A copy of a market into whose training sessions mechanisms were written. Only `teach` uses it (A57, ours)."""
 
     x: np.ndarray  # float32 [S, N, F], scaled features
@@ -104,7 +104,7 @@ class Data:
     """A market's tensors on a device, cut into batches of consecutive samples."""
 
     def __init__(
-        self, tensors: Tensors, config: ModelConfig, device: torch.device, lessons: Sequence[Lessons] = ()
+        self, tensors: Tensors, config: ModelConfig, device: torch.device, lessons: Sequence[LessonCopy] = ()
     ) -> None:
         rule = "rank" if config.psi_rule == "rank" else "minmax"
         arrays = tensors.x, tensors.active, tensors.prior, tensors.normalised_stress(config.psi_norm, rule)
@@ -256,7 +256,7 @@ def fit(
     label: str = "",
     rules: tuple[str, ...] = STOP_RULES,
     deadline: float = float("inf"),
-    lessons: Sequence[Lessons] = (),
+    lessons: Sequence[LessonCopy] = (),
 ) -> Fitted:
     """Train `net`, in place, until every stop rule has had no better epoch for `patience` epochs, or the cap.
 
