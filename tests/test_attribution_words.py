@@ -86,12 +86,17 @@ def test_the_verdict_leads_with_the_sternest_set_and_the_plain_rule():
 def test_the_repaired_model_stands_beside_the_separate_gate():
     mended = {"twin": 0.82, "fresh": 0.5, "main": 0.9}
     sets = {shapes: of | {REPAIRED: figures(mended[shapes])} for shapes, of in SETS.items()}
-    text = w.verdict(sets, {}, TABLE)
+    table = pd.concat([TABLE, TABLE.assign(method=REPAIRED)])
+    text = w.verdict(sets, {}, table)
     own = "as repaired inside the model, by a loss on the routing, yes on `twin`, `main` and no on `fresh`, a separate"
+    assert own in text
+    assert "own weights name 82% (77% to 87%; AUROC 0.800, of that rule 0.800), 50% in `fresh`, 90% in `main`" in text
+    assert "worst there at shock, 10%, and freeze is what it says by default, of 30% of the same stock-days" in text
+    told = w.repaired_sentence(table)
     assert (
-        own in text
-        and "own weights name 82% (77% to 87%; AUROC 0.800, of that rule 0.800), 50% in `fresh`, 90%" in text
+        "`twin` 30%, worst shock 10% (0% to 100%), by default freeze (30% with nothing planted), without that" in told
     )
+    assert "that 10%; `fresh` 100%" in told and told.endswith("by default shock (0% with nothing planted).")
     told = w.goal_sentence(sets)
     assert "is not met by the repaired model (on `fresh` the repaired model names 50%); met by the taught gate." in told
     assert not w.goal(sets, REPAIRED)[0] and w.goal(sets) == (True, "")

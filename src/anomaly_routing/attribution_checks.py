@@ -124,6 +124,12 @@ def worst(table: pd.DataFrame, shapes: str, method: str = TAUGHT) -> pd.Series:
     return table[(table.set == shapes) & (table.method == method)].sort_values("named right", kind="stable").iloc[0]
 
 
+def by_default(table: pd.DataFrame, shapes: str, method: str = TAUGHT) -> pd.Series:
+    """The row of the mechanism that a method says most with nothing planted."""
+    mine = table[(table.set == shapes) & (table.method == method)]
+    return mine.sort_values("nothing planted", kind="stable").iloc[-1]
+
+
 def overall(table: pd.DataFrame, shapes: str, column: str, method: str = TAUGHT) -> float:
     """A column over all plants of a set."""
     mine = table[(table.set == shapes) & (table.method == method)]

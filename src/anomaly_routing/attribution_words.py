@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from anomaly_routing.attribution_checks import BY_LUCK, ERROR, MENDED, PLAIN, REPAIRED, TAUGHT, overall, worst
+from anomaly_routing.attribution_checks import (
+    BY_LUCK,
+    ERROR,
+    MENDED,
+    PLAIN,
+    REPAIRED,
+    TAUGHT,
+    by_default,
+    overall,
+    worst,
+)
 from anomaly_routing.attribution_seeds import PRINTED, is_constant, titled
 from anomaly_routing.prose import sentence
 
@@ -176,7 +186,7 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
         trust=trust_clause(sets, able), n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
         second=weights if found[PLAIN]["top1"] >= best else no_model,
-        repaired=repaired_clause(sets, shapes) if REPAIRED in found else "",
+        repaired=repaired_clause(sets, shapes, table) if REPAIRED in found else "",
         top=taught["top1"], low=taught["top1_interval"][0], high=taught["top1_interval"][1],
         where=_where(shapes), others=_other_sets(sets, shapes),
         worst=weakest.mechanism, share=weakest["named right"],
@@ -187,15 +197,18 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
     return " ".join([told, *untold, *(note for preset, note in collapsed.items() if preset in presets)])
 
 
-def repaired_clause(sets: Sets, shapes: str) -> str:
-    """What the repaired model's weights name in a set and in the others, and where its detection lies."""
+def repaired_clause(sets: Sets, shapes: str, table: pd.DataFrame) -> str:
+    """What the repaired model's weights name in a set and in the others, its worst mechanism there, its default."""
     own, plain = sets[shapes][REPAIRED], sets[shapes][PLAIN]
+    least, most = worst(table, shapes, REPAIRED), by_default(table, shapes, REPAIRED)
     others = [f"{of[REPAIRED]['top1']:.0%} in `{s}`" for s, of in sets.items() if s != shapes]
     return sentence(
         "; the repaired model's own weights name {top:.0%} ({low:.0%} to {high:.0%}; AUROC {auroc:.3f}, of that rule "
-        "{other:.3f}), {others}",
+        "{other:.3f}), {others}; worst there at {worst}, {share:.0%}, and {usual} is what it says by default, of "
+        "{often:.0%} of the same stock-days with nothing planted",
         top=own["top1"], low=own["top1_interval"][0], high=own["top1_interval"][1], auroc=own["auroc"],
-        other=plain["auroc"], others=", ".join(others),
+        other=plain["auroc"], others=", ".join(others), worst=least.mechanism, share=least["named right"],
+        usual=most.mechanism, often=most["nothing planted"],
     )  # fmt: skip
 
 
@@ -226,6 +239,24 @@ def worst_sentence(table: pd.DataFrame, shapes: str) -> str:
         shapes=shapes, told=told, right=overall(table, shapes, "named right"),
         seen=overall(table, shapes, "seen and named"), usual=usual.mechanism,
     )  # fmt: skip
+
+
+def repaired_sentence(table: pd.DataFrame) -> str:
+    """The repaired model set by set: what it names worst, what it says by default, and what is left without that."""
+    told = []
+    for shapes in dict.fromkeys(table[table.method == REPAIRED].set):
+        rows = table[(table.set == shapes) & (table.method == REPAIRED)]
+        least, usual = worst(table, shapes, REPAIRED), by_default(table, shapes, REPAIRED)
+        others = rows[rows.mechanism != usual.mechanism]
+        line = (
+            f"`{shapes}` {overall(table, shapes, 'named right', REPAIRED):.0%}, worst {least.mechanism} "
+            f"{least['named right']:.0%} ({least['95% low']:.0%} to {least['95% high']:.0%}), by default "
+            f"{usual.mechanism} ({usual['nothing planted']:.0%} with nothing planted)"
+        )
+        if len(others):
+            line += f", without that {np.average(others['named right'], weights=others.plants):.0%}"
+        told.append(line)
+    return sentence("The repaired model's own weights, set by set: {told}.", told="; ".join(told))
 
 
 def strength_sentence(by_method: Mapping[str, Figures]) -> str:
