@@ -76,6 +76,7 @@ def seed_rows(grades: dict[tuple[str, int], Grade]) -> list[dict[str, Any]]:
         for (variant, seed), grade in grades.items()
         if seed and (variant, 0) in grades
         for rule in RULES
+        if rule in grade.by_rule
     ]
 
 

@@ -46,19 +46,22 @@ def graded_variants(
     folder: Path,
     training: dict[str, Any],
     weights: Path | None = None,
-    part: str = "",
+    **how: Any,
 ) -> dict[tuple[str, int], Grade]:
     """(name, seed) -> grade. A job has `name` and may have `preset` (default intended), `overrides`, `seed` and its own
-    `training`, whose entries take the place of the common ones. folder, weights, part : as in `graded_variant`."""
+    `training`, whose entries take the place of the common ones. folder, weights, how : as in `graded_variant`."""
     full = [{"preset": "intended", "overrides": {}, "seed": 0, "training": {}} | job for job in jobs]
     full = [job | {"training": training | job["training"]} for job in full]
-    left = [job for job in full if not grade_path(folder, _name(job, part), belongs_to(garden) | _design(job)).exists()]
-    over_cores(partial(_graded, garden, folder, weights, part), left, desc="variants", unit="variant")
-    return {(job["name"], job["seed"]): _graded(garden, folder, weights, part, job) for job in full}
+    names = [_name(job, how.get("part", "")) for job in full]
+    paths = [grade_path(folder, n, belongs_to(garden) | _design(job)) for n, job in zip(names, full, strict=True)]
+    grade = partial(_graded, garden, folder, weights, how)
+    left = [job for job, path in zip(full, paths, strict=True) if not path.exists()]
+    over_cores(grade, left, desc="variants", unit="variant")
+    return {(job["name"], job["seed"]): grade(job) for job in full}
 
 
-def _graded(garden: Garden, folder: Path, weights: Path | None, part: str, job: dict[str, Any]) -> Grade:
-    return graded_variant(garden, folder, weights=weights, part=part, **job)
+def _graded(garden: Garden, folder: Path, weights: Path | None, how: dict[str, Any], job: dict[str, Any]) -> Grade:
+    return graded_variant(garden, folder, weights=weights, **how, **job)
 
 
 def _name(job: dict[str, Any], part: str = "") -> str:
@@ -108,6 +111,12 @@ def graded_variant(
         return grader(load_checkpoint(path)[0], garden)
 
     return stored_grade(folder, _name(job, part), belongs_to(garden) | own, train_and_grade)
+
+
+def by_weights(net: Network, garden: Garden) -> Grade:
+    """`grade_network` without the readings of the errors: what is kept is half as large."""
+    grade = grade_network(net, garden)
+    return replace(grade, by_rule={"w": grade.by_rule["w"]})
 
 
 def weights_alone(net: Network, garden: Garden) -> Grade:
