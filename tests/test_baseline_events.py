@@ -139,15 +139,18 @@ def test_sentences_of_the_matrix(matrix):
     of one method alone, which misses B, counts as a third of that method and a sixth of both."""
     told = announced_sentence(matrix[matrix.event != "A"], ["B", "C"])
     assert (
-        "announced by most methods B (100% of the methods, each with the share of its seeds); by no run none." in told
+        "announced by most methods B 100% (share of the methods, each with the share of its seeds); by no run none."
+        in told
     )
     assert "Of 4 pairs of an event and a method with several seeds, the seeds disagree in 2 (first channel)." in told
     own = (matrix.protocol == "matched") & (matrix.channel == "mean") & (matrix.event == "B")
     third = matrix[own & (matrix.method == "one")].head(1).assign(seed=2, hit=False)
     more = announced_sentence(pd.concat([matrix[matrix.event != "A"], third]), ["B", "C"])
-    assert f"B ({1 - 1 / 6:.0%} of the methods" in more
+    assert f"B {1 - 1 / 6:.0%} (share" in more
+    every = announced_sentence(matrix.assign(hit=True), ["B", "C"])
+    assert "announced by most methods B 100%, C 100% (share" in every
     seldom = announced_sentence(matrix.assign(hit=own & (matrix.method == "one")), ["B", "C"])
-    assert f"announced most often, but not by most methods, B ({0.5:.0%} of the methods" in seldom
+    assert f"announced most often, but not by most methods, B {0.5:.0%} (share" in seldom
     blind = announced_sentence(matrix.assign(hit=matrix.hit.astype(bool) & (matrix.channel != "mean")), ["B"])
     assert "by no run B. With the second channel, by no run: none." in blind
     assert "announces these of them (share of seeds, `paper`): B 100%, C 50% (A94)" in banks_sentence(

@@ -156,7 +156,7 @@ def budget_sentence(matrix: pd.DataFrame) -> str:
 
 
 def announced_sentence(matrix: pd.DataFrame, ids: Sequence[str]) -> str:
-    """Which events most runs announce at the matched budget and which none, and how often seeds disagree."""
+    """Which events most methods announce at the matched budget and which none, and how often seeds disagree."""
     matched = matrix[matrix["protocol"] == "matched"]
 
     def announced(channel: str) -> pd.Series:
@@ -164,15 +164,18 @@ def announced_sentence(matrix: pd.DataFrame, ids: Sequence[str]) -> str:
         return of_methods.groupby("event").mean().reindex(list(ids)).fillna(0.0)
 
     share, both = announced("mean"), announced(f"mean{SECOND}")
+    most = share[share > 0.5].sort_values(ascending=False, kind="stable")
+    easy = "by most methods " + ", ".join(f"{event} {value:.0%}" for event, value in most.items())
+    if most.empty:
+        easy = f"most often, but not by most methods, {share.idxmax()} {share.max():.0%}"
     part = matched[matched["channel"] == "mean"]
     of_seeds = part.groupby(["method", "event"])["hit"].agg(["mean", "count"])
     several = of_seeds[of_seeds["count"] > 1]["mean"].astype(float)
     return sentence(
-        "Under `matched`, by the first channel alone: announced {most} {easy} ({share:.0%} of the methods, each with "
-        "the share of its seeds); by no run {missed}. With the second channel, by no run: {missed2}. Of {n} pairs of "
+        "Under `matched`, by the first channel alone: announced {easy} (share of the methods, each with the share "
+        "of its seeds); by no run {missed}. With the second channel, by no run: {missed2}. Of {n} pairs of "
         "an event and a method with several seeds, the seeds disagree in {split} (first channel).",
-        most="by most methods" if share.max() > 0.5 else "most often, but not by most methods,",
-        easy=share.idxmax(), share=share.max(), missed=", ".join(share.index[share == 0]) or "none",
+        easy=easy, missed=", ".join(share.index[share == 0]) or "none",
         missed2=", ".join(both.index[both == 0]) or "none",
         n=len(several), split=int(several.between(0, 1, inclusive="neither").sum()),
     )  # fmt: skip

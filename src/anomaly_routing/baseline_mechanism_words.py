@@ -28,8 +28,8 @@ NEAR = 0.15  # an AUROC this near to a coin's tells nothing
 BLIND = {  # why a method can be near a coin on the toy market, whatever its training
     "metric_vmf": "it reads returns and volume, which the plants leave alone (their own market is above)",
     "metric_watson": "it reads what `metric_vmf` reads",
-    "graph_hawkes": "it sees only whether features are large, and the plants are of ordinary size",
-    "robust_autoencoder": "its code is narrower than the market's factors, and it has split few times so far",
+    "graph_hawkes": "with the settings used here it sees only large features, and the plants are of ordinary size",
+    "robust_autoencoder": "as set here its code is narrower than the market's factors, and it splits seldom",
 }
 
 
@@ -170,7 +170,8 @@ def coin_sentence(blind: list[str]) -> str:
     """Who sees no kind, each with the reason if one is known."""
     named = "; ".join(f"`{m}`, since {BLIND[m]}" if m in BLIND else f"`{m}`" for m in blind)
     return sentence(
-        "*none of them*: {named}. That is no verdict: on plants of its own every method passes its floor in the tests.",
+        "*none of them*: {named}. That is no verdict: in the tests every method passes its floor, some "
+        "of them with settings of their own on this market, some on plants of their own.",
         named=named or "nobody",
     )
 
@@ -179,9 +180,9 @@ def found_sentence(table: pd.DataFrame) -> str:
     """The conclusion from the same table, exceptions included."""
     blind, kinds = sees_none(table), (table >= COIN + NEAR).sum(axis=1)
     return sentence(
-        "Each method keeps its own mechanism, but a mechanism is not a sight: of {n} methods {some} see at least one "
-        "kind of anomaly on the toy market, {every} of them all {kinds}, and {none} none ({blind}). Their names stand "
-        "for opinions, not for ranks.",
+        "Each method has its own mechanism, which is no proof that it helps (above), nor a sight: of {n} methods {some} "
+        "see at least one kind of anomaly on the toy market, {every} of them all {kinds}, and {none} none ({blind}). "
+        "Their names stand for opinions, not for ranks.",
         n=len(table), kinds=len(table.columns), some=int((kinds > 0).sum()), none=len(blind),
         every=int((kinds == len(table.columns)).sum()), blind=", ".join(f"`{m}`" for m in blind) or "nobody",
     )  # fmt: skip

@@ -6,6 +6,7 @@ test fails when the README and the reports disagree. The model card and the chec
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,7 @@ def _between(text: str, start: str, end: str, content: str) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description="Write README.md's results, the model card and the checklist.").parse_args()
     root = repository()
     path = root / "README.md"
     with replacing(path) as partial:

@@ -92,25 +92,22 @@ def read_costs(file: Path, market: str) -> dict[str, dict[str, float | None]]:
 
 
 def home_clause(rows: list[dict[str, Any]]) -> str:
-    """Which static-graph methods of Table 1 run on the panel in a form that no seed brings to the lowest published
-    figure on its home data, or that has none. rows : of Cora in reports/peers.json."""
-    under, none = [], []
+    """What the static-graph methods of Table 1 reach on their home data, beside the lowest published figure.
+
+    Range of the medians over the forms that were run; where one is marked as the panel's, of that one alone. rows : of
+    Cora in reports/peers.json.
+    """
+    told = []
     titles = {method: row for row, (_, members) in PAPER_ROWS.items() for method in members}
     for method in dict.fromkeys(row["detector"] for row in rows if row["detector"] in titles):
-        own = [row for row in rows if row["detector"] == method]
-        own = [row for row in own if ON_PANEL in row["measure"]] or own  # where the forms differ, the panel's
-        known = [max(row["ours"]) >= np.min(row["published"]) for row in own if row["published"] is not None]
-        if not any(known):
-            (under if known else none).append(titles[method])
-    parts = [f"{_listed(names)} {told}" for names, told in (
-        (under, "in a form whose figures on its home data stay under the published ones"),
-        (none, "in a form that has no published figure there"),
-    ) if names]  # fmt: skip
-    return f"On the panel {'; '.join(parts)}" if parts else "Every static graph method runs in a published form"
-
-
-def _listed(names: list[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]} run, each" if len(names) > 1 else f"{names[0]} runs"
+        every = [row for row in rows if row["detector"] == method]
+        own = [row for row in every if ON_PANEL in row["measure"]] or every
+        ours = sorted({f"{np.median(row['ours']):.2f}" for row in own})
+        known = [float(np.min(row["published"])) for row in every if row["published"] is not None]
+        beside = f"{min(known):.2f}" if known else "none"
+        of_other = ", of another form" if known and all(row["published"] is None for row in own) else ""
+        told.append(f"{titles[method]} {' to '.join(dict.fromkeys((ours[0], ours[-1])))} ({beside}{of_other})")
+    return ", ".join(told)
 
 
 COSTS = {  # name -> key of a row of reports/costs.json

@@ -85,7 +85,8 @@ class Series:
 
     def __init__(self, panel: Panel, window: int, device: torch.device) -> None:
         prior = np.zeros((len(panel.tickers),) * 2) if panel.prior is None else panel.prior
-        arrays = {"x": panel.x, "returns": np.nan_to_num(panel.returns), "log_volume": np.nan_to_num(panel.log_volume)}
+        x = np.where(panel.active[..., None], panel.x, 0)  # whatever a caller left where nobody trades
+        arrays = {"x": x, "returns": np.nan_to_num(panel.returns), "log_volume": np.nan_to_num(panel.log_volume)}
         self.rows = {
             name: torch.as_tensor(_lead(values.astype(np.float32), window - 1), device=device)
             for name, values in arrays.items()
