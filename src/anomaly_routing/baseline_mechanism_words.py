@@ -181,8 +181,8 @@ def found_sentence(table: pd.DataFrame) -> str:
     blind, kinds = sees_none(table), (table >= COIN + NEAR).sum(axis=1)
     return sentence(
         "Each method has its own mechanism, which is no proof that it helps (above), nor a sight: of {n} methods "
-        "{some} see at least one kind of anomaly on the toy market, {every} all {kinds}, and {none} none ({blind}). "
-        "Their names stand for opinions, not for ranks.",
+        "{some} see at least one kind of anomaly on the toy market, {every} of them all {kinds}, and {none} none "
+        "({blind}). Their names stand for opinions, not for ranks.",
         n=len(table), kinds=len(table.columns), some=int((kinds > 0).sum()), none=len(blind),
         every=int((kinds == len(table.columns)).sum()), blind=", ".join(f"`{m}`" for m in blind) or "nobody",
     )  # fmt: skip
