@@ -11,7 +11,7 @@ import pytest
 from anomaly_routing import attribution_seeds as seeded
 from anomaly_routing import attribution_words as w
 from anomaly_routing.attribution import Grade
-from anomaly_routing.attribution_checks import BY_LUCK, ERROR, PLAIN, REPAIRED, TAUGHT
+from anomaly_routing.attribution_checks import BY_LUCK, ERROR, PLAIN, REPAIRED, TAUGHT, without_default
 from anomaly_routing.attribution_tables import TAUGHT_ON, shape_table
 from anomaly_routing.data.plants import MECHANISMS, PAPER
 from anomaly_routing.data.plants import SETS as ALL_SETS
@@ -57,7 +57,8 @@ def test_the_aim_is_met_or_says_what_is_missing():
 def test_the_verdict_leads_with_the_sternest_set_and_the_plain_rule():
     """Of 40 plants of the twin set, 30 of them shocks: seen and named are 0.05 x 30 + 0.7 x 10."""
     text = w.verdict(SETS, {}, TABLE)
-    trust = "As printed no, a separate taught gate in their place yes on `twin`, `fresh`, `main` (mark: 80% right). "
+    mark = "(mark: 80% right, also without the name said by default). "
+    trust = f"As printed no, a separate taught gate in their place yes on `fresh`, `main` and no on `twin` {mark}"
     assert text.startswith(trust + "Of 100 anomalies planted in the sternest set, `twin`, the largest mean absolute")
     assert text.index("names 40%") < text.index("the routing weights") < text.index("names 85%")
     within = "(80% to 90%). `twin` lies within its lessons; it names 95% in `fresh`, 90% in `main` (within them)."
@@ -88,7 +89,7 @@ def test_the_repaired_model_stands_beside_the_separate_gate():
     sets = {shapes: of | {REPAIRED: figures(mended[shapes])} for shapes, of in SETS.items()}
     table = pd.concat([TABLE, TABLE.assign(method=REPAIRED)])
     text = w.verdict(sets, {}, table)
-    own = "as repaired inside the model, by a loss on the routing, yes on `twin`, `main` and no on `fresh`, a separate"
+    own = "as repaired inside the model, by a loss on the routing, yes on `main` and no on `twin`, `fresh`, a separate"
     assert own in text
     assert "own weights name 82% (77% to 87%; AUROC 0.800, of that rule 0.800), 50% in `fresh`, 90% in `main`" in text
     assert "worst there at shock, 10%, and freeze is what it says by default, of 30% of the same stock-days" in text
@@ -115,8 +116,18 @@ def test_printed_weights_are_trusted_only_where_they_earn_it():
 
 def test_a_gate_is_trusted_set_by_set():
     mixed = SETS | {"far": found(figures(0.79), figures(0.4), figures(0.2))}
-    assert "place yes on `twin`, `fresh`, `main` and no on `far` (mark: 80% right)" in w.trust_clause(mixed, False)
-    assert "place no on `far` (mark" in w.trust_clause({"far": mixed["far"]}, False)
+    told = w.trust_clause(mixed, False, TABLE[TABLE.set == "fresh"])
+    assert "place yes on `twin`, `fresh`, `main` and no on `far` (mark: 80% right, also without" in told
+    assert "place no on `far` (mark" in w.trust_clause({"far": mixed["far"]}, False, TABLE)
+
+
+def test_a_name_that_is_said_by_default_earns_no_trust():
+    """On `twin` freezes are what is said with nothing planted; without them 10% of the shocks are left."""
+    only = {"twin": SETS["twin"]}
+    assert without_default(TABLE, "twin") == pytest.approx(0.1) and np.isnan(without_default(TABLE, "fresh"))
+    assert "in their place no on `twin`" in w.trust_clause(only, False, TABLE)
+    better = TABLE.assign(**{"named right": [0.81, 0.9, 1.0]})
+    assert "in their place yes on `twin`" in w.trust_clause(only, False, better)
 
 
 def test_dead_gates_are_not_compared():

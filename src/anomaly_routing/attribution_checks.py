@@ -130,6 +130,15 @@ def by_default(table: pd.DataFrame, shapes: str, method: str = TAUGHT) -> pd.Ser
     return mine.sort_values("nothing planted", kind="stable").iloc[-1]
 
 
+def without_default(table: pd.DataFrame, shapes: str, method: str = TAUGHT) -> float:
+    """Named right over the mechanisms other than `by_default`, whose name is no evidence; NaN without any other."""
+    mine = table[(table.set == shapes) & (table.method == method)]
+    if len(mine) < 2:
+        return float("nan")
+    others = mine[mine.mechanism != by_default(table, shapes, method).mechanism]
+    return float(np.average(others["named right"], weights=others.plants))
+
+
 def overall(table: pd.DataFrame, shapes: str, column: str, method: str = TAUGHT) -> float:
     """A column over all plants of a set."""
     mine = table[(table.set == shapes) & (table.method == method)]

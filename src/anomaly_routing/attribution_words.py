@@ -17,6 +17,7 @@ from anomaly_routing.attribution_checks import (
     TAUGHT,
     by_default,
     overall,
+    without_default,
     worst,
 )
 from anomaly_routing.attribution_seeds import PRINTED, is_constant, titled
@@ -153,14 +154,18 @@ def _other_sets(sets: Sets, but: str) -> str:
     return "; ".join(parts)
 
 
-def trust_clause(sets: Sets, able: bool) -> str:
-    """Yes or no, as printed and as replaced, by the aim's mark."""
+def trust_clause(sets: Sets, able: bool, table: pd.DataFrame) -> str:
+    """Yes or no, as printed and as replaced, by the aim's mark, with and without the name that is said by default.
+
+    table : `attribution_checks.mechanism_table`, with the repaired model's rows where it is graded.
+    """
     told = [f"As printed {'yes' if able else 'no'}"]
     for who in mended_in(sets):
-        yes, no = ([f"`{s}`" for s, of in sets.items() if trusted(of[who]) == good] for good in (True, False))
+        earned = {s: trusted(of[who]) and not without_default(table, s, who) < GOAL for s, of in sets.items()}
+        yes, no = ([f"`{s}`" for s, good in earned.items() if good == wanted] for wanted in (True, False))
         parts = [f"{answer} on {', '.join(names)}" for answer, names in (("yes", yes), ("no", no)) if names]
         told.append(f"{REPLACED[who]} {' and '.join(parts)}")
-    return f"{', '.join(told)} (mark: {GOAL:.0%} right)"
+    return f"{', '.join(told)} (mark: {GOAL:.0%} right, also without the name said by default)"
 
 
 def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> str:
@@ -183,7 +188,7 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
         "gate, a classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}). `{shapes}` "
         "lies {where} its lessons; it names {others}. It is worst at {worst}, {share:.0%} ({again}), and both sees and "
         "names {seen:.0%} at five false alarms in a hundred stock-days ({luck:.0%} with nothing planted).",
-        trust=trust_clause(sets, able), n=taught["n_plants"], shapes=shapes,
+        trust=trust_clause(sets, able, table), n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
         second=weights if found[PLAIN]["top1"] >= best else no_model,
         repaired=repaired_clause(sets, shapes, table) if REPAIRED in found else "",
@@ -245,17 +250,14 @@ def repaired_sentence(table: pd.DataFrame) -> str:
     """The repaired model set by set: what it names worst, what it says by default, and what is left without that."""
     told = []
     for shapes in dict.fromkeys(table[table.method == REPAIRED].set):
-        rows = table[(table.set == shapes) & (table.method == REPAIRED)]
         least, usual = worst(table, shapes, REPAIRED), by_default(table, shapes, REPAIRED)
-        others = rows[rows.mechanism != usual.mechanism]
+        others = without_default(table, shapes, REPAIRED)
         line = (
             f"`{shapes}` {overall(table, shapes, 'named right', REPAIRED):.0%}, worst {least.mechanism} "
             f"{least['named right']:.0%} ({least['95% low']:.0%} to {least['95% high']:.0%}), by default "
             f"{usual.mechanism} ({usual['nothing planted']:.0%} with nothing planted)"
         )
-        if len(others):
-            line += f", without that {np.average(others['named right'], weights=others.plants):.0%}"
-        told.append(line)
+        told.append(line if np.isnan(others) else f"{line}, without that {others:.0%}")
     return sentence("The repaired model's own weights, set by set: {told}.", told="; ".join(told))
 
 
