@@ -291,6 +291,9 @@ def test_settings_become_numbers_truth_values_or_words():
     read = dict(map(train._setting, ["top_k=10", "gamma1=2e-2", "gcn_loops=False", "psi_rule=rank", "a=b=c"]))
     assert read == {"top_k": 10, "gamma1": 0.02, "gcn_loops": False, "psi_rule": "rank", "a": "b=c"}
     assert isinstance(read["top_k"], int) and read["gcn_loops"] is False
+    for text in ("weight=nan", "weight=-inf"):
+        with pytest.raises(ValueError, match=f"{text}: give a finite number"):
+            train._setting(text)
 
 
 def test_settings_and_method_reach_the_run(tensor_file, tmp_path):

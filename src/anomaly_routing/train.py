@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -313,13 +314,16 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """`top_k=10` as ("top_k", 10); true and false in any case."""
+    """`top_k=10` as ("top_k", 10); true and false in any case. Raises ValueError for nan and infinity."""
     key, _, value = text.partition("=")
     for read in (int, float):
         try:
-            return key, read(value)
+            number = read(value)
         except ValueError:
             continue
+        if not math.isfinite(number):
+            raise ValueError(f"{text}: give a finite number")
+        return key, number
     return key, {"true": True, "false": False}.get(value.lower(), value)
 
 
