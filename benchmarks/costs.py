@@ -10,7 +10,8 @@ epochs : of the stored training, the middle seed; fit_seconds : outside_seconds 
     where no training is stored.
 score_milliseconds : a pass over the `scored_sessions` (for all the same), divided by them.
 session_milliseconds : one session alone, from the `window` of sessions that it needs; median of `REPEATS`.
-fit_gib, score_gib : most memory held in each phase, libraries and data included.
+fit_gib, score_gib : most memory held in each phase, libraries and data included; session_gib : until one session alone
+    is scored, before the pass over all.
 """
 
 from __future__ import annotations
@@ -76,16 +77,18 @@ def cost_of_fit(method: str, tensors: Tensors, device: str, epochs: int, saved: 
 
 
 def cost_of_score(method: str, tensors: Tensors, device: str, saved: Path) -> dict[str, Any]:
-    """Score with what was saved: every session, then the last one alone."""
+    """Score with what was saved: the last session alone, whose peak comes first, then every session."""
     fitted = pickle.loads(saved.read_bytes())
     whole, alone, window = (_score_model if method in PRESETS else _score_baseline)(method, fitted, tensors, device)
     count = int(tensors.scored.sum())
-    passed = _seconds(whole)
     _seconds(alone)  # warms up
     single = statistics.median(_seconds(alone) for _ in range(REPEATS))
+    held = peak_gib(choose_device(device))
+    passed = _seconds(whole)
     return {
         "score_milliseconds": 1000 * passed / count,
         "session_milliseconds": 1000 * single,
+        "session_gib": held,
         "scored_sessions": count,
         "window": window,
         "score_gib": peak_gib(choose_device(device)),
@@ -252,8 +255,8 @@ def main(argv: list[str] | None = None) -> None:
     found = measure(tensors, args.device, args.epochs, args.runs)
     for row in found["rows"]:
         row |= {k: float(f"{v:.4g}") for k, v in row.items() if isinstance(v, float)}
-        shown = row["epoch_seconds"], row["session_milliseconds"], row["fit_gib"], row["score_gib"]
-        text = "{:9.2f} s an epoch{:10.3f} ms for one session{:8.2f} GiB to fit{:8.2f} GiB to score".format(*shown)
+        shown = row["epoch_seconds"], row["session_milliseconds"], row["fit_gib"], row["session_gib"]
+        text = "{:9.2f} s an epoch{:10.3f} ms for one session{:8.2f} GiB to fit{:8.2f} GiB for a session".format(*shown)
         print(f"  {row['method']:<22}{text}")
     write_json(args.out, found)
 

@@ -319,6 +319,7 @@ def test_costs_stand_side_by_side(tmp_path, monkeypatch, capsys):
     for row in found["rows"]:
         measured = ("epoch_seconds", "score_milliseconds", "session_milliseconds", "fit_gib", "score_gib", "parameters")
         assert all(row[k] > 0 for k in measured) and row["outside_seconds"] >= 0
+        assert 0 < row["session_gib"] <= row["score_gib"], "the peak of one session comes before the pass over all"
     assert (model["epochs"], model["fit_seconds"], model["window"]) == (None, None, 20)
     assert (baseline["epochs"], baseline["window"]) == (7, 1)
     expected = baseline["outside_seconds"] + 7 * baseline["epoch_seconds"]

@@ -114,7 +114,8 @@ COSTS = {  # name -> key of a row of reports/costs.json
     "seconds of a fit": "fit_seconds",
     "ms for one session": "session_milliseconds",
     "GiB to fit": "fit_gib",
-    "GiB to score": "score_gib",
+    "GiB for one session": "session_gib",
+    "GiB to score all": "score_gib",
 }
 
 
