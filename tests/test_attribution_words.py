@@ -58,7 +58,7 @@ def test_the_verdict_leads_with_the_sternest_set_and_the_plain_rule():
     """Of 40 plants of the twin set, 30 of them shocks: seen and named are 0.05 x 30 + 0.7 x 10."""
     text = w.verdict(SETS, {}, TABLE)
     mark = "(mark: 80% right, also without the name said by default). "
-    trust = f"As printed no, a separate taught gate in their place yes on `fresh`, `main` and no on `twin` {mark}"
+    trust = f"As printed no; a separate taught gate in their place yes on `fresh` and `main`, no on `twin` {mark}"
     assert text.startswith(trust + "Of 100 anomalies planted in the sternest set, `twin`, the largest mean absolute")
     assert text.index("names 40%") < text.index("the routing weights") < text.index("names 85%")
     within = "(80% to 90%). `twin` lies within its lessons; it names 95% in `fresh`, 90% in `main` (within them)."
@@ -88,10 +88,11 @@ def test_the_repaired_model_stands_beside_the_separate_gate():
     mended = {"twin": 0.82, "fresh": 0.5, "main": 0.9}
     sets = {shapes: of | {REPAIRED: figures(mended[shapes])} for shapes, of in SETS.items()}
     table = pd.concat([TABLE, TABLE.assign(method=REPAIRED)])
-    text = w.verdict(sets, {}, table)
-    own = "as repaired inside the model, by a loss on the routing, yes on `main` and no on `twin`, `fresh`, a separate"
+    text = w.verdict(sets, {}, table, "`lstm_hidden` 8")
+    own = "as repaired inside the model, by a loss on its routing, yes on `main`, no on `twin` and `fresh`; a separate"
     assert own in text
-    assert "own weights name 82% (77% to 87%; AUROC 0.800, of that rule 0.800), 50% in `fresh`, 90% in `main`" in text
+    assert "own weights (`lstm_hidden` 8) name 82% (77% to 87%; AUROC 0.800, of that rule 0.800), 50% in `f" in text
+    assert "50% in `fresh`, 90% in `main`; worst" in text
     assert "worst there at shock, 10%, and freeze is what it says by default, of 30% of the same stock-days" in text
     told = w.repaired_sentence(table)
     assert (
@@ -109,15 +110,15 @@ def test_the_repaired_model_stands_beside_the_separate_gate():
 
 def test_printed_weights_are_trusted_only_where_they_earn_it():
     able = SETS | {"twin": found(figures(0.85), figures(0.4), figures(0.2), literal=figures(0.9))}
-    assert w.verdict(able, {}, TABLE).startswith("As printed yes, a separate")
-    assert w.verdict(able, {"literal": "By arithmetic."}, TABLE).startswith("As printed no, a separate")
+    assert w.verdict(able, {}, TABLE).startswith("As printed yes; a separate")
+    assert w.verdict(able, {"literal": "By arithmetic."}, TABLE).startswith("As printed no; a separate")
     assert "(`intended`) 20% and as the equations stand (`literal`) 90%" in w.printed_clause(able["twin"])
 
 
 def test_a_gate_is_trusted_set_by_set():
     mixed = SETS | {"far": found(figures(0.79), figures(0.4), figures(0.2))}
     told = w.trust_clause(mixed, False, TABLE[TABLE.set == "fresh"])
-    assert "place yes on `twin`, `fresh`, `main` and no on `far` (mark: 80% right, also without" in told
+    assert "place yes on `twin` and `fresh` and `main`, no on `far` (mark: 80% right, also without" in told
     assert "place no on `far` (mark" in w.trust_clause({"far": mixed["far"]}, False, TABLE)
 
 

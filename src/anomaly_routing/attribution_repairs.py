@@ -78,6 +78,12 @@ def repair_sentence(table: pd.DataFrame) -> str:
     )  # fmt: skip
 
 
+def told_size(job: dict[str, Any]) -> str:
+    """How large a trained design is, where it differs from the full model, and for how long it was trained."""
+    parts = [f"`{key}` {value}" for key, value in job["overrides"].items()]
+    return ", ".join([*parts, f"at most {job['training']['epochs']} epochs", f"seed {job['seed']}"])
+
+
 def full_jobs(designs: list[dict[str, Any]], overrides: dict[str, Any], training: dict[str, Any]) -> list[dict]:
     """Jobs of `attribution_variants.graded_variant`: each design with the overrides and training of all."""
     return [

@@ -28,7 +28,7 @@ MOVES = 0.2  # spread over mechanisms of one expert's share of largest weights, 
 DETECTION = {"auroc": "AUROC", "ap": "average precision", "recall_at_5": "recall"}
 Figures = Mapping[str, Any]
 REPLACED = {  # of `MENDED`
-    REPAIRED: "as repaired inside the model, by a loss on the routing,",
+    REPAIRED: "as repaired inside the model, by a loss on its routing,",
     TAUGHT: "a separate taught gate in their place",
 }
 BEYOND = ("far",)  # sets whose shapes lie outside the ranges of the lessons
@@ -163,16 +163,16 @@ def trust_clause(sets: Sets, able: bool, table: pd.DataFrame) -> str:
     for who in mended_in(sets):
         earned = {s: trusted(of[who]) and not without_default(table, s, who) < GOAL for s, of in sets.items()}
         yes, no = ([f"`{s}`" for s, good in earned.items() if good == wanted] for wanted in (True, False))
-        parts = [f"{answer} on {', '.join(names)}" for answer, names in (("yes", yes), ("no", no)) if names]
-        told.append(f"{REPLACED[who]} {' and '.join(parts)}")
-    return f"{', '.join(told)} (mark: {GOAL:.0%} right, also without the name said by default)"
+        parts = [f"{answer} on {' and '.join(names)}" for answer, names in (("yes", yes), ("no", no)) if names]
+        told.append(f"{REPLACED[who]} {', '.join(parts)}")
+    return f"{'; '.join(told)} (mark: {GOAL:.0%} right, also without the name said by default)"
 
 
-def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> str:
+def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame, size: str = "") -> str:
     """For the README: the answer in one sentence, then what it rests on, on the sternest set: the plain rule, the
     weights as printed, and the separate gate.
 
-    collapsed : preset -> `collapse_note`. table : `attribution_checks.mechanism_table`.
+    collapsed : preset -> `collapse_note`. table : `attribution_checks.mechanism_table`. size : of the repaired model.
     """
     shapes = sternest(sets)
     found, weakest = sets[shapes], worst(table, shapes)
@@ -191,7 +191,7 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
         trust=trust_clause(sets, able, table), n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
         second=weights if found[PLAIN]["top1"] >= best else no_model,
-        repaired=repaired_clause(sets, shapes, table) if REPAIRED in found else "",
+        repaired=repaired_clause(sets, shapes, table, size) if REPAIRED in found else "",
         top=taught["top1"], low=taught["top1_interval"][0], high=taught["top1_interval"][1],
         where=_where(shapes), others=_other_sets(sets, shapes),
         worst=weakest.mechanism, share=weakest["named right"],
@@ -202,18 +202,18 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame) -> st
     return " ".join([told, *untold, *(note for preset, note in collapsed.items() if preset in presets)])
 
 
-def repaired_clause(sets: Sets, shapes: str, table: pd.DataFrame) -> str:
+def repaired_clause(sets: Sets, shapes: str, table: pd.DataFrame, size: str) -> str:
     """What the repaired model's weights name in a set and in the others, its worst mechanism there, its default."""
     own, plain = sets[shapes][REPAIRED], sets[shapes][PLAIN]
     least, most = worst(table, shapes, REPAIRED), by_default(table, shapes, REPAIRED)
     others = [f"{of[REPAIRED]['top1']:.0%} in `{s}`" for s, of in sets.items() if s != shapes]
     return sentence(
-        "; the repaired model's own weights name {top:.0%} ({low:.0%} to {high:.0%}; AUROC {auroc:.3f}, of that rule "
-        "{other:.3f}), {others}; worst there at {worst}, {share:.0%}, and {usual} is what it says by default, of "
+        "; the repaired model's own weights{size} name {top:.0%} ({low:.0%} to {high:.0%}; AUROC {auroc:.3f}, of that "
+        "rule {other:.3f}), {others}; worst there at {worst}, {share:.0%}, and {usual} is what it says by default, of "
         "{often:.0%} of the same stock-days with nothing planted",
-        top=own["top1"], low=own["top1_interval"][0], high=own["top1_interval"][1], auroc=own["auroc"],
-        other=plain["auroc"], others=", ".join(others), worst=least.mechanism, share=least["named right"],
-        usual=most.mechanism, often=most["nothing planted"],
+        size=f" ({size})" if size else "", top=own["top1"], auroc=own["auroc"], other=plain["auroc"],
+        low=own["top1_interval"][0], high=own["top1_interval"][1], others=", ".join(others),
+        worst=least.mechanism, share=least["named right"], usual=most.mechanism, often=most["nothing planted"],
     )  # fmt: skip
 
 
