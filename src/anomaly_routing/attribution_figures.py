@@ -101,6 +101,7 @@ def draw_strength(
         found = [results[key]["by_strength"][s] for s in order]
         low, high = np.array([f["top1_interval"] for f in found]).T
         style = {"color": colour, "marker": "o", "ms": 4, "lw": 1.4, "ls": "--" if key[0] == "literal" else "-"}
+        style |= {"lw": 5, "alpha": 0.35} if key == ("intended", "w_l") else {}  # a band under `w` where both coincide
         of_net = key[0] in networks
         axes[0].plot(order, [f["top1"] for f in found], label=", ".join(key) if of_net else key[0], **style)
         if not of_net:
