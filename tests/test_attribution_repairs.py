@@ -108,7 +108,10 @@ def test_a_repaired_model_is_trained_once_and_graded_on_each_set(ground, tmp_pat
     garden = a.grow(ground, calm_sessions(ground.tensors, NONE), {"medium": 1}, "main", 0)
     (job,) = r.full_jobs([{"name": "taught", "overrides": {"teach": 1.0}}], {"lstm_hidden": 8}, {"epochs": 1})
     assert job["overrides"] == {"lstm_hidden": 8, "teach": 1.0} and job["seed"] == 0
-    assert r.told_size(job) == "`lstm_hidden` 8, `teach` 1.0, at most 1 epochs, seed 0"
+    told = "`lstm_hidden` 8, `teach` 1.0, at most 1 epochs, seed 0; "
+    assert r.told_size(job, {}, garden) == told + "no other seed is trained"
+    right = a.Grade(a.grade_plain(garden).rank, {"w": np.eye(4)[garden.truth]}, 9)
+    assert r.told_size(job, {1: right}, garden) == told + "seed 1 names 100% of 4 plants of `main`"
     first = graded_variant(garden, tmp_path / "grades", weights=tmp_path / "weights", **job)
     monkeypatch.setattr("anomaly_routing.attribution_variants.fit", None)  # a second training would fail
     alone = graded_variant(

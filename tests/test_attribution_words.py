@@ -91,9 +91,9 @@ def test_the_repaired_model_stands_beside_the_separate_gate():
     text = w.verdict(sets, {}, table, "`lstm_hidden` 8")
     own = "as repaired inside the model, by a loss on its routing, yes on `main`, no on `twin` and `fresh`; a separate"
     assert own in text
-    assert "own weights (`lstm_hidden` 8) name 82% (77% to 87%; AUROC 0.800, of that rule 0.800), 50% in `f" in text
-    assert "50% in `fresh`, 90% in `main`; worst" in text
-    assert "worst there at shock, 10%, and freeze is what it says by default, of 30% of the same stock-days" in text
+    assert "own weights (`lstm_hidden` 8) name 82% (77% to 87%; AUROC 0.800, of that rule 0.800); the taught" in text
+    assert "names 50% in `fresh`, 90% in `main`; in `twin` it is worst at shock, 10%, and 30% of the plants of" in text
+    assert "of freeze get that name with nothing planted too" in text
     told = w.repaired_sentence(table)
     assert (
         "`twin` 30%, worst shock 10% (0% to 100%), by default freeze (30% with nothing planted), without that" in told

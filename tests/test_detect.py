@@ -241,7 +241,7 @@ def test_headline_is_made_from_metrics(scored):
     matched = f"| {found['hits']} / 3 ({min(hits)}-{max(hits)}) | {found['hits_low']:.0f}-{found['hits_high']:.0f} |"
     line = next(line for line in text.split("matched allowance")[1].splitlines() if "*random" in line)
     assert f"| {found['chance_p']:.2f} ({chances[0]}-{chances[-1]}) |" in line
-    assert matched in line and line.endswith("| 12.3 | 0.5 | 1 |  |")
+    assert matched in line and line.endswith("| 12.3 | 0.5 | 1 |  |  |")
     assert next(line for line in text.splitlines()[::-1] if "*null" in line).endswith("|  |  |  |  |")
     assert text.count("| lstm_ae | not run |") == 2 and "| LSTM-AE |" not in text
     claimed = headline(metrics | {"market": "us100"}, table)

@@ -78,10 +78,16 @@ def repair_sentence(table: pd.DataFrame) -> str:
     )  # fmt: skip
 
 
-def told_size(job: dict[str, Any]) -> str:
-    """How large a trained design is, where it differs from the full model, and for how long it was trained."""
+def told_size(job: dict[str, Any], again: Mapping[int, Grade], sample: Garden) -> str:
+    """How large a trained design is, where it differs from the full model, how long it was trained, and other seeds.
+
+    again : seed -> its grade of the plants `sample`.
+    """
     parts = [f"`{key}` {value}" for key, value in job["overrides"].items()]
-    return ", ".join([*parts, f"at most {job['training']['epochs']} epochs", f"seed {job['seed']}"])
+    parts += [f"at most {job['training']['epochs']} epochs", f"seed {job['seed']}"]
+    others = [f"seed {s} names {summary(sample, g, 'w')['top1']:.0%}" for s, g in again.items()]
+    told = f"{', '.join(others)} of {len(sample.planted)} plants of `main`" if others else "no other seed is trained"
+    return f"{', '.join(parts)}; {told}"
 
 
 def full_jobs(designs: list[dict[str, Any]], overrides: dict[str, Any], training: dict[str, Any]) -> list[dict]:

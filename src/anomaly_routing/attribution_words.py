@@ -187,11 +187,12 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame, size:
         "{trust}. Of {n} anomalies planted in the sternest set, `{shapes}`, {first}, {second}{repaired}; the taught "
         "gate, a classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}). `{shapes}` "
         "lies {where} its lessons; it names {others}. It is worst at {worst}, {share:.0%} ({again}), and both sees and "
-        "names {seen:.0%} at five false alarms in a hundred stock-days ({luck:.0%} with nothing planted).",
+        "names {seen:.0%} at five false alarms in a hundred stock-days ({luck:.0%} with nothing planted).{more}",
         trust=trust_clause(sets, able, table), n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
         second=weights if found[PLAIN]["top1"] >= best else no_model,
-        repaired=repaired_clause(sets, shapes, table, size) if REPAIRED in found else "",
+        repaired=repaired_clause(found[REPAIRED], found[PLAIN], size) if REPAIRED in found else "",
+        more=repaired_elsewhere(sets, shapes, table) if REPAIRED in found else "",
         top=taught["top1"], low=taught["top1_interval"][0], high=taught["top1_interval"][1],
         where=_where(shapes), others=_other_sets(sets, shapes),
         worst=weakest.mechanism, share=weakest["named right"],
@@ -202,18 +203,26 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame, size:
     return " ".join([told, *untold, *(note for preset, note in collapsed.items() if preset in presets)])
 
 
-def repaired_clause(sets: Sets, shapes: str, table: pd.DataFrame, size: str) -> str:
-    """What the repaired model's weights name in a set and in the others, its worst mechanism there, its default."""
-    own, plain = sets[shapes][REPAIRED], sets[shapes][PLAIN]
+def repaired_clause(own: Figures, plain: Figures, size: str) -> str:
+    """What the repaired model's weights name in the sternest set, and where its detection lies."""
+    return sentence(
+        "; the repaired model's own weights{size} name {top:.0%} ({low:.0%} to {high:.0%}; AUROC {auroc:.3f}, of that "
+        "rule {other:.3f})",
+        size=f" ({size})" if size else "", top=own["top1"], auroc=own["auroc"], other=plain["auroc"],
+        low=own["top1_interval"][0], high=own["top1_interval"][1],
+    )  # fmt: skip
+
+
+def repaired_elsewhere(sets: Sets, shapes: str, table: pd.DataFrame) -> str:
+    """The repaired model in the other sets, its worst mechanism and its default in the sternest one."""
     least, most = worst(table, shapes, REPAIRED), by_default(table, shapes, REPAIRED)
     others = [f"{of[REPAIRED]['top1']:.0%} in `{s}`" for s, of in sets.items() if s != shapes]
     return sentence(
-        "; the repaired model's own weights{size} name {top:.0%} ({low:.0%} to {high:.0%}; AUROC {auroc:.3f}, of that "
-        "rule {other:.3f}), {others}; worst there at {worst}, {share:.0%}, and {usual} is what it says by default, of "
-        "{often:.0%} of the same stock-days with nothing planted",
-        size=f" ({size})" if size else "", top=own["top1"], auroc=own["auroc"], other=plain["auroc"],
-        low=own["top1_interval"][0], high=own["top1_interval"][1], others=", ".join(others),
-        worst=least.mechanism, share=least["named right"], usual=most.mechanism, often=most["nothing planted"],
+        " The repaired model, taught by lessons of the same kind in the market's own training sessions, names {others}; "
+        "in `{s}` it is worst at {worst}, {share:.0%}, and {often:.0%} of the plants of {usual} get that name with "
+        "nothing planted too: it is what the weights say by default, and no evidence.",
+        others=", ".join(others), s=shapes, worst=least.mechanism, share=least["named right"],
+        usual=most.mechanism, often=most["nothing planted"],
     )  # fmt: skip
 
 
