@@ -218,7 +218,7 @@ def repaired_elsewhere(sets: Sets, shapes: str, table: pd.DataFrame) -> str:
     least, most = worst(table, shapes, REPAIRED), by_default(table, shapes, REPAIRED)
     others = [f"{of[REPAIRED]['top1']:.0%} in `{s}`" for s, of in sets.items() if s != shapes]
     return sentence(
-        " The repaired model, taught by lessons of the same kind in the market's own training sessions, names {others}; "
+        " The repaired model, taught by lessons of that kind in the market's own training sessions, names {others}; "
         "in `{s}` it is worst at {worst}, {share:.0%}, and {often:.0%} of the plants of {usual} get that name with "
         "nothing planted too: it is what the weights say by default, and no evidence.",
         others=", ".join(others), s=shapes, worst=least.mechanism, share=least["named right"],
