@@ -55,6 +55,8 @@ class MetricVMF(DeepDetector):
     directions into the half of the axis makes even uniform ones look concentrated (kappa about 1.7 on the circle), so
     that the cut may lie beyond every score; `metric_watson` is free of it. `modalities` may add "features": one more
     tower and the panel's features as variables, a richer method than the page describes, hence not the default.
+    Price and volume are read wherever the stock trades, active or not: an inactive stock has no score, but what it
+    traded is part of its later windows.
     The scales are kept stock by stock, so it can score only the universe that it was fitted on.
     Training has no stop rule: weights for `val` are those for `tail`, and validation sessions change nothing.
     """
