@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from anomaly_routing.attribution import Garden, Grade, grade_plain, summary
+from anomaly_routing.attribution_checks import REPAIRED, by_default, worst
 from anomaly_routing.cores import over_cores
 from anomaly_routing.model.training import LessonCopy
 from anomaly_routing.planting import Ground
@@ -97,3 +98,27 @@ def full_jobs(designs: list[dict[str, Any]], overrides: dict[str, Any], training
         | {"training": training}
         for d in designs
     ]
+
+
+# --- what the verdict says of the repaired model ----------------------------------------------------------------------
+def repaired_clause(own: Mapping[str, Any], plain: Mapping[str, Any], size: str) -> str:
+    """What the repaired model's weights name in the sternest set, and where its detection lies."""
+    return sentence(
+        "; the repaired model's own weights{size} name {top:.0%} ({low:.0%} to {high:.0%}; AUROC {auroc:.3f}, of that "
+        "rule {other:.3f})",
+        size=f" ({size})" if size else "", top=own["top1"], auroc=own["auroc"], other=plain["auroc"],
+        low=own["top1_interval"][0], high=own["top1_interval"][1],
+    )  # fmt: skip
+
+
+def repaired_elsewhere(sets: Mapping[str, Mapping[str, Any]], shapes: str, table: pd.DataFrame) -> str:
+    """The repaired model in the other sets, its worst mechanism and its default in the sternest one."""
+    least, most = worst(table, shapes, REPAIRED), by_default(table, shapes, REPAIRED)
+    others = [f"{of[REPAIRED]['top1']:.0%} in `{s}`" for s, of in sets.items() if s != shapes]
+    return sentence(
+        " The repaired model, taught by lessons of that kind in the market's own training sessions, names {others}; "
+        "in `{s}` it is worst at {worst}, {share:.0%}, and {often:.0%} of the plants of {usual} get that name with "
+        "nothing planted too: it is what the weights say by default, and no evidence.",
+        others=", ".join(others), s=shapes, worst=least.mechanism, share=least["named right"],
+        usual=most.mechanism, often=most["nothing planted"],
+    )  # fmt: skip

@@ -20,6 +20,7 @@ from anomaly_routing.attribution_checks import (
     without_default,
     worst,
 )
+from anomaly_routing.attribution_repairs import repaired_clause, repaired_elsewhere
 from anomaly_routing.attribution_seeds import PRINTED, is_constant, titled
 from anomaly_routing.prose import sentence
 
@@ -201,29 +202,6 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame, size:
     )  # fmt: skip
     untold = [f"`{preset}` is not trained on this market." for preset in PRINTED if preset not in found]
     return " ".join([told, *untold, *(note for preset, note in collapsed.items() if preset in presets)])
-
-
-def repaired_clause(own: Figures, plain: Figures, size: str) -> str:
-    """What the repaired model's weights name in the sternest set, and where its detection lies."""
-    return sentence(
-        "; the repaired model's own weights{size} name {top:.0%} ({low:.0%} to {high:.0%}; AUROC {auroc:.3f}, of that "
-        "rule {other:.3f})",
-        size=f" ({size})" if size else "", top=own["top1"], auroc=own["auroc"], other=plain["auroc"],
-        low=own["top1_interval"][0], high=own["top1_interval"][1],
-    )  # fmt: skip
-
-
-def repaired_elsewhere(sets: Sets, shapes: str, table: pd.DataFrame) -> str:
-    """The repaired model in the other sets, its worst mechanism and its default in the sternest one."""
-    least, most = worst(table, shapes, REPAIRED), by_default(table, shapes, REPAIRED)
-    others = [f"{of[REPAIRED]['top1']:.0%} in `{s}`" for s, of in sets.items() if s != shapes]
-    return sentence(
-        " The repaired model, taught by lessons of that kind in the market's own training sessions, names {others}; "
-        "in `{s}` it is worst at {worst}, {share:.0%}, and {often:.0%} of the plants of {usual} get that name with "
-        "nothing planted too: it is what the weights say by default, and no evidence.",
-        others=", ".join(others), s=shapes, worst=least.mechanism, share=least["named right"],
-        usual=most.mechanism, often=most["nothing planted"],
-    )  # fmt: skip
 
 
 # --- smaller findings -------------------------------------------------------------------------------------------------
