@@ -25,7 +25,7 @@ from anomaly_routing.prose import sentence
 from anomaly_routing.taught_gate import with_lessons
 
 COPIES, STREAM = 8, 57  # of the market, each with other lessons; and what tells their random numbers from others
-PLAIN, PRINTED = "plain rule", "as printed"
+PLAIN = "plain rule"
 
 
 def routing_lessons(ground: Ground, seed: int) -> list[LessonCopy]:

@@ -165,7 +165,7 @@ def named_lines(graded: dict[str, Any], up: str = UP) -> list[str]:
             "| **mechanism named**: {n} planted anomalies, sternest set `{s}`, {by} | no figure | {top:.0%}{mark} | "
             "{level} {low:.0%} to {high:.0%} | {seeds} | {chance:.0%} | {link} |",
             n=row["plants"], s=row["set"], by=NAMED_BY[row["attribution by"]], top=row["named right"], link=link,
-            level="95%", seeds="" if "mean feature" in NAMED_BY[row["attribution by"]] else "one seed",
+            level="95%", seeds="one seed" if "weights" in NAMED_BY[row["attribution by"]] else "",
             mark=f" ({row['mark']})" if row["mark"] else "", low=row["95% low"], high=row["95% high"],
             chance=row["chance"],
         )
