@@ -130,18 +130,21 @@ def test_the_contagion_has_its_curves_and_their_colours_in_a_stored_picture(grou
 
 
 def test_rows_of_the_repaired_model_count_its_own_names(garden):
-    """All weight on the right mechanism, and with nothing planted all on contagion."""
+    """All weight on the right mechanism, and with nothing planted all on contagion; momentum alarms never."""
+
+    def grade(weights: np.ndarray, alarms: np.ndarray) -> dict[str, a.Grade]:
+        return {"main": a.Grade([], {"w": weights, "seen": weights * alarms[:, None], "day": 0.5 * weights + 0.125})}
+
     right, usual = np.eye(4)[garden.truth], np.eye(4)[np.full(len(garden.truth), 2)]
-    table = checks.repaired_rows(
-        {"main": garden}, {"main": a.Grade([], {"w": right})}, {"main": a.Grade([], {"w": usual})}
-    )
+    table = checks.repaired_rows({"main": garden}, grade(right, garden.truth != 3), grade(usual, garden.truth == 2))
     assert table["named right"].tolist() == [1.0] * 4 and table["nothing planted"].tolist() == [0, 0, 1, 0]
+    assert table["seen and named"].tolist() == [1, 1, 1, 0] and table[checks.BY_LUCK].tolist() == [0, 0, 1, 0]
+    assert table["one stock-day"].tolist() == [0.625] * 4
     assert table.plants.sum() == len(garden.planted) and set(table.method) == {checks.REPAIRED}
     wrong = np.eye(4)[(garden.truth + 1) % 4]
-    table = checks.repaired_rows(
-        {"main": garden}, {"main": a.Grade([], {"w": wrong})}, {"main": a.Grade([], {"w": usual})}
-    )
-    assert table["named right"].tolist() == [0.0] * 4
+    never = grade(usual, garden.truth < 0)
+    table = checks.repaired_rows({"main": garden}, grade(wrong, garden.truth >= 0), never)
+    assert table["named right"].tolist() == [0.0] * 4 == table["seen and named"].tolist()
 
 
 def test_rows_of_the_scorecard_begin_with_the_sternest_set():

@@ -11,7 +11,7 @@ import torch
 
 from anomaly_routing import attribution as a
 from anomaly_routing import attribution_repairs as r
-from anomaly_routing.attribution_variants import graded_variant, trained, weights_alone, weights_of_all
+from anomaly_routing.attribution_variants import by_day, graded_variant, placebo, trained, weights_alone, weights_of_all
 from anomaly_routing.model.config import make_config
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.network import Network
@@ -109,9 +109,15 @@ def test_a_repaired_model_is_trained_once_and_graded_on_each_set(ground, tmp_pat
     (job,) = r.full_jobs([{"name": "taught", "overrides": {"teach": 1.0}}], {"lstm_hidden": 8}, {"epochs": 1})
     assert job["overrides"] == {"lstm_hidden": 8, "teach": 1.0} and job["seed"] == 0
     told = "`lstm_hidden` 8, `teach` 1.0, at most 1 epochs, seed 0; "
-    assert r.told_size(job, {}, garden) == told + "no other seed is trained"
+    assert r.told_size(job, {"main": garden}, {}) == told + "no other seed is trained"
     right = a.Grade(a.grade_plain(garden).rank, {"w": np.eye(4)[garden.truth]}, 9)
-    assert r.told_size(job, {1: right}, garden) == told + "seed 1 names 100% of 4 plants of `main`"
+    wrong = a.Grade(right.rank, {"w": np.eye(4)[3 - garden.truth]}, 9)
+    assert r.told_size(
+        job, {"main": garden, "far": garden}, {1: {"main": right, "far": wrong}, 2: {"main": wrong}}
+    ) == (
+        told + "seed 1 names 100% of 4 plants of `main` and 0% of 4 plants of `far`, seed 2 names 0% of 4 plants of "
+        "`main`"
+    )
     first = graded_variant(garden, tmp_path / "grades", weights=tmp_path / "weights", **job)
     monkeypatch.setattr("anomaly_routing.attribution_variants.fit", None)  # a second training would fail
     alone = graded_variant(
@@ -124,7 +130,7 @@ def test_a_repaired_model_is_trained_once_and_graded_on_each_set(ground, tmp_pat
         one, tmp_path / "grades", weights=tmp_path / "weights", part="all", grader=weights_of_all, **job
     )
     inside = every.by_rule["w"].reshape(*p.active.shape, 4)
-    assert np.allclose(inside[one.marks[0]].mean(0), first.by_rule["w"][0], atol=1e-6)
+    assert np.allclose(inside[one.marks[0]].mean(0), first.by_rule["w"][0], rtol=2.0 ** (1 - a.KEPT_BITS), atol=0)
 
 
 def test_the_design_that_names_most_without_loss_of_auroc_is_chosen():
@@ -161,3 +167,36 @@ def test_training_repeats_itself(ground):
     config, settings = make_config("intended", lstm_hidden=8, teach=1.0), make_training(epochs=1)
     one, other = (trained(ground, config, settings, 3) for _ in range(2))
     assert all(torch.equal(p, q) for p, q in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_what_single_stock_days_say_is_counted_one_by_one(ground):
+    """Against a loop over the stock-days of every plant, each looked at on its own."""
+    garden = a.grow(ground, calm_sessions(ground.tensors, NONE), {"strong": 2}, "main", 0)
+    net = Network(29, ground.tensors.categories, make_config("intended", lstm_hidden=8)).eval()
+    grade, alone = by_day(net, garden), placebo(net, garden)
+    calm = []
+    for t in np.flatnonzero(garden.calm):
+        x, active = ground.tensors.x[t - 19 : t + 1], ground.tensors.active[t : t + 1]
+        calm += a.look(net, ground.tensors, x, active, ground.tensors.stress[t : t + 1])["error"][active].tolist()
+    for k, (p, marks) in enumerate(zip(garden.planted, garden.marks, strict=True)):
+        found = a.look(net, ground.tensors, p.x, p.active, p.stress)
+        days = [(found["error"][at], found["routing"][at]) for at in map(tuple, np.argwhere(marks))]
+        alarms = [w for error, w in days if np.mean(np.array(calm) < error) > 0.95]
+        names = [int(w.argmax()) for _, w in days]
+        assert np.allclose(grade.by_rule["seen"][k], np.mean(alarms, 0) if alarms else 0, atol=1e-5)
+        assert np.allclose(grade.by_rule["day"][k], [names.count(e) / len(names) for e in range(4)])
+    assert grade.by_rule["seen"].any(1).sum() > 0 and np.allclose(
+        grade.by_rule["w"], a.grade_network(net, garden).by_rule["w"]
+    )
+    assert set(alone.by_rule) == {"w", "seen", "day"} and not len(alone.rank)
+    assert all(np.array_equal(alone.by_rule[rule], grade.by_rule[rule]) for rule in alone.by_rule)
+
+
+def test_a_kept_grade_is_as_exact_as_it_says(tmp_path):
+    values = np.random.default_rng(0).lognormal(0, 9, (50, 4)) * [1, -1, 1, 0]
+    given = a.Grade([np.array([0.25, 1.0])], {"l": values}, 7)
+    kept = a.stored_grade(tmp_path, "one", {}, lambda: given)
+    assert np.allclose(kept.by_rule["l"], values, rtol=2.0**-a.KEPT_BITS, atol=0)
+    assert np.array_equal(kept.by_rule["l"], a.stored_grade(tmp_path, "one", {}, None).by_rule["l"])
+    again = a.stored_grade(tmp_path, "two", {}, lambda: kept)  # rounding twice changes nothing
+    assert np.array_equal(again.by_rule["l"], kept.by_rule["l"])

@@ -11,7 +11,7 @@ import pytest
 from anomaly_routing import attribution_seeds as seeded
 from anomaly_routing import attribution_words as w
 from anomaly_routing.attribution import Grade
-from anomaly_routing.attribution_checks import BY_LUCK, ERROR, PLAIN, REPAIRED, TAUGHT, without_default
+from anomaly_routing.attribution_checks import BY_LUCK, ERROR, PLAIN, REPAIRED, TAUGHT, UNTAUGHT, without_default
 from anomaly_routing.attribution_tables import TAUGHT_ON, shape_table
 from anomaly_routing.data.plants import MECHANISMS, PAPER
 from anomaly_routing.data.plants import SETS as ALL_SETS
@@ -98,7 +98,14 @@ def test_the_repaired_model_stands_beside_the_separate_gate():
     assert (
         "`twin` 30%, worst shock 10% (0% to 100%), by default freeze (30% with nothing planted), without that" in told
     )
-    assert "that 10%; `fresh` 100%" in told and told.endswith("by default shock (0% with nothing planted).")
+    assert "that 10%; seen and named 21% (20% with nothing planted); `fresh` 100%" in told
+    ending = "by default shock (0% with nothing planted); seen and named 100% (0% with nothing planted)."
+    assert told.endswith(ending)
+    assert (
+        text.count("both sees and names") == 2 and "both sees and names 21% there (20% with nothing planted)." in text
+    )
+    beside = {shapes: of | {UNTAUGHT: figures(0.1, 0.7)} for shapes, of in sets.items()}
+    assert "of that rule 0.800, of the same network untaught 0.700)" in w.verdict(beside, {}, table)
     told = w.goal_sentence(sets)
     assert "is not met by the repaired model (on `fresh` the repaired model names 50%); met by the taught gate." in told
     assert not w.goal(sets, REPAIRED)[0] and w.goal(sets) == (True, "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from anomaly_routing.evaluation.injection import by_block, calibration, delays, 
 from anomaly_routing.features.catalogue import GROUPS
 from anomaly_routing.files import plain, replacing, write_arrays
 from anomaly_routing.model.network import Network
+from anomaly_routing.packing import shortened
 from anomaly_routing.panel import FEATURE_WINDOW
 from anomaly_routing.planting import Ground, Planted, plant_and_recompute
 from anomaly_routing.tensors import Tensors
@@ -34,6 +35,7 @@ from anomaly_routing.tensors import Tensors
 ATTRIBUTION_NUMERICS = 1  # raised by hand when the arithmetic of plants or grades changes
 REACH = FEATURE_WINDOW - 1
 SPARE = 20  # plants drawn beyond those wanted, for any that are too strong for their stocks
+KEPT_BITS = 11  # of a reading of a plant that is kept: 2e-4 of the value
 TRAINING_STEP = 5  # every fifth training session gives the experts' usual errors
 RULES = {  # of the network
     "w": "routing weight w",
@@ -209,17 +211,23 @@ def usual(net: Network, garden: Garden) -> Usual:
 def grade_network(net: Network, garden: Garden, known: Usual | None = None) -> Grade:
     """Grade a network: E as the score, and the four readings of its routing and errors (`RULES`)."""
     known = known or usual(net.eval(), garden)
-    tensors, rank = garden.ground.tensors, []
-    values: dict[str, list[np.ndarray]] = {name: [] for name in RULES}
+    rank, values = [], {name: [] for name in RULES}
+    for own, read in stock_days(net, garden, known):
+        rank.append(own)
+        for name in RULES:
+            values[name].append(read[name].mean(0))
+    return Grade(rank, {name: np.array(v) for name, v in values.items()}, len(known.calm_error))
+
+
+def stock_days(net: Network, garden: Garden, known: Usual) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Plant by plant, of each of its n stock-days: the rank [n] and the readings `RULES`, [n, 4] each."""
     bar = tqdm(garden.planted, desc="network", unit="plant")
     for p, marks in zip(bar, garden.marks, strict=True):
-        found = look(net, tensors, p.x, p.active, p.stress)
+        found = look(net, garden.ground.tensors, p.x, p.active, p.stress)
         w, error = found["routing"][marks], found["expert_error"][marks]
-        rank.append(ranks(found["error"][marks].astype(float), known.calm_error))
         surprise = (np.log(error + 1e-8) - known.centre) / known.spread
-        for name, value in zip(RULES, (w, w * error, error, surprise), strict=True):
-            values[name].append(value.mean(0))
-    return Grade(rank, {name: np.array(v) for name, v in values.items()}, len(known.calm_error))
+        rank = ranks(found["error"][marks].astype(float), known.calm_error)
+        yield rank, dict(zip(RULES, (w, w * error, error, surprise), strict=True))
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
@@ -245,7 +253,10 @@ def stored_grade(folder: Path, name: str, belongs: dict[str, Any], make: Callabl
                 "rank": np.rint(np.concatenate([np.empty(0), *grade.rank]) * 60_000).astype(np.uint16),
                 "length": np.array([len(r) for r in grade.rank], int),
                 "n_calm": np.array(grade.n_calm),
-            } | {f"rule_{rule}": values.astype(np.float32) for rule, values in grade.by_rule.items()}
+            } | {
+                f"rule_{rule}": shortened(values, KEPT_BITS).astype(np.float32)
+                for rule, values in grade.by_rule.items()
+            }
             write_arrays(partial, arrays | ({"reason": np.array(grade.reason)} if grade.reason else {}))
     for old in set(folder.glob(f"{name}--*.npz")) - {path}:  # of other plants, or of other weights
         old.unlink()

@@ -17,6 +17,7 @@ BY_LUCK = "seen and named, nothing planted"
 SHARES = ("nothing planted", "seen and named", BY_LUCK, "one stock-day")
 TAUGHT, PLAIN, ERROR = "taught gate", "largest mean |feature|", "largest expert error"
 REPAIRED = "repaired model"  # by its own routing weights
+UNTAUGHT = "same network untaught"  # as large as the repaired one, trained as long, without its loss
 MENDED = (REPAIRED, TAUGHT)
 
 
@@ -101,22 +102,28 @@ def repaired_rows(
     gardens: Mapping[str, Garden], grades: Mapping[str, Grade], usual: Mapping[str, Grade]
 ) -> pd.DataFrame:
     """Rows of `mechanism_table` for the repaired model, by its weights. gardens : of plants of medium strength alone;
-    grades, usual : its grades of them and of the `undisturbed` ones.
-
-    What asks for single stock-days is left empty: a grade keeps the means over a plant's.
+    grades, usual : its grades of them and of the `undisturbed` ones, with what single stock-days say
+    (`attribution_variants.by_day`).
     """
     rows = []
     for shapes, garden in gardens.items():
-        before = usual[shapes].by_rule["w"].argmax(1)
+        own, before = grades[shapes].by_rule, usual[shapes].by_rule
         for k, name in enumerate(PAPER):
             mine = garden.truth == k
             if mine.any():
-                accuracy = top1(grades[shapes].by_rule["w"][mine], garden.truth[mine])
+                accuracy = top1(own["w"][mine], garden.truth[mine])
                 row = {"set": shapes, "method": REPAIRED, "mechanism": MECHANISMS[name].label}
                 row |= {"plants": int(mine.sum()), "named right": accuracy["top1"]}
                 row |= dict(zip(("95% low", "95% high"), accuracy["top1_interval"], strict=True))
-                rows.append(row | {"nothing planted": float((before[mine] == k).mean())})
+                row["nothing planted"] = float((before["w"][mine].argmax(1) == k).mean())
+                row["seen and named"], row[BY_LUCK] = (_named(of["seen"][mine], k) for of in (own, before))
+                rows.append(row | {"one stock-day": float(own["day"][mine, k].mean())})
     return pd.DataFrame(rows)
+
+
+def _named(weights: np.ndarray, expert: int) -> float:
+    """Share of plants that alarm, whose weights [P, K] are not all zero, and get this expert's name."""
+    return float((weights.any(1) & (weights.argmax(1) == expert)).mean())
 
 
 def worst(table: pd.DataFrame, shapes: str, method: str = TAUGHT) -> pd.Series:

@@ -15,6 +15,7 @@ import torch
 from anomaly_routing.attribution import (
     ATTRIBUTION_NUMERICS,
     REACH,
+    RULES,
     Garden,
     Grade,
     belongs_to,
@@ -22,10 +23,13 @@ from anomaly_routing.attribution import (
     grade_path,
     key_of,
     look,
+    stock_days,
     stored_grade,
+    usual,
 )
 from anomaly_routing.attribution_repairs import routing_lessons
 from anomaly_routing.cores import over_cores
+from anomaly_routing.evaluation.injection import FALSE_ALARMS
 from anomaly_routing.model.checkpoints import load_checkpoint, rounded, save_checkpoint
 from anomaly_routing.model.config import make_config
 from anomaly_routing.model.network import Network
@@ -117,6 +121,28 @@ def by_weights(net: Network, garden: Garden) -> Grade:
     """`grade_network` without the readings of the errors: what is kept is half as large."""
     grade = grade_network(net, garden)
     return replace(grade, by_rule={"w": grade.by_rule["w"]})
+
+
+def by_day(net: Network, garden: Garden) -> Grade:
+    """`grade_network` with what single stock-days say. `seen`: the mean weights over those of a plant that are among
+    the alarms at `FALSE_ALARMS`, zeros where none is. `day`: of its stock-days the share that each expert names."""
+    known = usual(net.eval(), garden)
+    rank, values = [], {name: [] for name in (*RULES, "seen", "day")}
+    for own, read in stock_days(net, garden, known):
+        rank.append(own)
+        w, alarm = read["w"], own > 1 - FALSE_ALARMS
+        named = np.bincount(w.argmax(1), minlength=w.shape[1]) / len(w)
+        means = {name: read[name].mean(0) for name in RULES}
+        means |= {"seen": w[alarm].mean(0) if alarm.any() else np.zeros(w.shape[1]), "day": named}
+        for name, mean in means.items():
+            values[name].append(mean)
+    return Grade(rank, {name: np.array(v) for name, v in values.items()}, len(known.calm_error))
+
+
+def placebo(net: Network, garden: Garden) -> Grade:
+    """Of `by_day` what a placebo needs: the weights, those of alarms and the names of stock-days; no ranks."""
+    grade = by_day(net, garden)
+    return replace(grade, rank=[], by_rule={rule: grade.by_rule[rule] for rule in ("w", "seen", "day")})
 
 
 def weights_alone(net: Network, garden: Garden) -> Grade:

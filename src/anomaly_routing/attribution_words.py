@@ -15,6 +15,7 @@ from anomaly_routing.attribution_checks import (
     PLAIN,
     REPAIRED,
     TAUGHT,
+    UNTAUGHT,
     by_default,
     overall,
     without_default,
@@ -192,7 +193,7 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame, size:
         trust=trust_clause(sets, able, table), n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
         second=weights if found[PLAIN]["top1"] >= best else no_model,
-        repaired=repaired_clause(found[REPAIRED], found[PLAIN], size) if REPAIRED in found else "",
+        repaired=repaired_clause(found[REPAIRED], found[PLAIN], size, found.get(UNTAUGHT)) if REPAIRED in found else "",
         more=repaired_elsewhere(sets, shapes, table) if REPAIRED in found else "",
         top=taught["top1"], low=taught["top1_interval"][0], high=taught["top1_interval"][1],
         where=_where(shapes), others=_other_sets(sets, shapes),
@@ -244,7 +245,9 @@ def repaired_sentence(table: pd.DataFrame) -> str:
             f"{least['named right']:.0%} ({least['95% low']:.0%} to {least['95% high']:.0%}), by default "
             f"{usual.mechanism} ({usual['nothing planted']:.0%} with nothing planted)"
         )
-        told.append(line if np.isnan(others) else f"{line}, without that {others:.0%}")
+        line += "" if np.isnan(others) else f", without that {others:.0%}"
+        seen, luck = (overall(table, shapes, column, REPAIRED) for column in ("seen and named", BY_LUCK))
+        told.append(f"{line}; seen and named {seen:.0%} ({luck:.0%} with nothing planted)")
     return sentence("The repaired model's own weights, set by set: {told}.", told="; ".join(told))
 
 
