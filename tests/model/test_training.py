@@ -334,6 +334,18 @@ def test_a_seed_gives_the_same_training_twice_and_another_seed_another(tensors, 
 
 
 # --- no look-ahead ----------------------------------------------------------------------------------------------------
+def test_denormals_count_as_zero_in_a_training_only_and_change_no_weight(tensors, plain_training, monkeypatch):
+    tiny, seen = torch.full((100_000,), 1e-40), []
+    monkeypatch.setattr(training, "chunks", lambda *args: seen.append((tiny * 0.5).max().item()) or chunks(*args))
+    flushed = trained(tensors)[1]
+    assert seen == [0.0] * len(seen) and len(seen) == QUICK.epochs
+    monkeypatch.setattr(torch, "set_flush_denormal", lambda mode: None)
+    exact = trained(tensors)[1]
+    assert seen[-1] > 0 and np.float64(1e-310) * 0.5 > 0
+    assert_equal_trainings(flushed, exact)
+    assert_equal_trainings(flushed, plain_training[1])
+
+
 def test_training_reads_nothing_after_the_validation_split(tensors, plain_training):
     _, other = trained(altered(tensors, 40 + TRAINED + VALIDATED))
     assert_equal_trainings(plain_training[1], other)

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from anomaly_routing.files import plain
-from anomaly_routing.model.allocator import memory_explained, trim
+from anomaly_routing.model.allocator import denormals_flushed, memory_explained, trim
 from anomaly_routing.model.checkpoints import Fitted, TrainingState
 from anomaly_routing.model.config import ModelConfig, is_count, is_number
 from anomaly_routing.model.diagnostics import Clock, routing_diagnostics, small_parts
@@ -246,6 +246,7 @@ def reconstruction(net: Network, data: Data, samples: np.ndarray, config: Traini
     return float(total / count), routing_diagnostics(net.experts.columns, collected)
 
 
+@denormals_flushed()
 def fit(
     net: Network,
     tensors: Tensors,
