@@ -58,4 +58,8 @@ def test_fewer_colours_change_no_pixel_that_an_eye_would_notice():
         for png in (whole.getvalue(), in_palette(whole.getvalue()))
     )
     assert len(in_palette(whole.getvalue())) < 0.6 * len(whole.getvalue())
+    few = BytesIO()
+    Image.fromarray(np.random.default_rng(0).choice(np.array([0, 120, 255], np.uint8), (90, 90, 3))).save(few, "png")
+    colours = Image.open(BytesIO(in_palette(few.getvalue()))).convert("RGB").getcolors()
+    assert len(colours) == 27 and in_palette(in_palette(few.getvalue())) == in_palette(few.getvalue())
     assert np.abs(before - after).max() < 40 and np.abs(before - after).mean() < 0.5
