@@ -315,3 +315,6 @@ def test_what_a_seed_names_that_was_trained_once_more(monkeypatch):
     assert text.endswith("the plain rule 70%")
     assert "45%, collapsed too)" in seeded.again_clause("intended", {("intended", 1): dead}, sample, Grade([], {}))
     assert seeded.again_clause("literal", {("intended", 1): alive}, sample, Grade([], {})) == ""
+    soft = Grade([], {"w": np.tile([0.2, 0.5, 0.2, 0.1], (4, 1))})
+    told = seeded.again_clause("intended", {("intended", 1): soft}, sample, Grade([], {}))
+    assert "45%, not collapsed, yet one name for every plant, with 0.50 of the weight on average)" in told

@@ -74,7 +74,7 @@ def again_clause(preset: str, grades: Mapping[tuple[str, int], Any], sample: Any
     for (variant, seed), grade in grades.items():
         if variant == preset:
             found = summary(sample, grade, "w")
-            mark = ", collapsed too" if is_constant(grade.by_rule["w"]) else ""
+            mark = ", collapsed too" if is_constant(grade.by_rule["w"]) else same_name(grade.by_rule["w"])
             low, high = found["top1_interval"]
             told.append(f"seed {seed} names {found['top1']:.0%} ({low:.0%} to {high:.0%}{mark})")
     if not told:
@@ -84,6 +84,13 @@ def again_clause(preset: str, grades: Mapping[tuple[str, int], Any], sample: Any
         f"trained once more, {', '.join(told)} of {len(sample.planted)} medium plants of `main` by its weights, the "
         f"plain rule {rule:.0%}"
     )
+
+
+def same_name(weights: np.ndarray) -> str:
+    """What to say of routing weights [P, 4] that have not collapsed and yet give all plants one name; else nothing."""
+    if len(set(weights.argmax(1))) > 1:
+        return ""
+    return f", not collapsed, yet one name for every plant, with {weights.max(1).mean():.2f} of the weight on average"
 
 
 def is_constant(weights: np.ndarray) -> bool:
