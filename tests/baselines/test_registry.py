@@ -123,3 +123,28 @@ def test_missing_says_what_the_panel_lacks():
     for name, what in lacking.items():
         less = replace(panel, **{name: [] if name == "group" else None})
         assert entries["intended"].missing(less) == entries["literal"].missing(less) == f"the panel has no {what}"
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "said"),
+    [
+        ("robust_autoencoder", "outliers", 1.5, "a share above 0 and up to 1"),
+        ("metric_vmf", "share", 0, "a share above 0 and up to 1"),
+        ("evolve_gcn", "steps", 0, "an integer from 1 up"),
+        ("evolve_gcn", "steps", 2.5, "an integer from 1 up"),
+        ("lstm_ae", "epochs", True, "an integer from 1 up"),
+        ("dominant", "weight", float("nan"), "a number from 0 up"),
+        ("anomaly_transformer", "temperature", "1", "a number from 0 up"),
+        ("zscore", "flag_threshold", float("inf"), "a finite number"),
+    ],
+)
+def test_a_number_that_a_parameter_cannot_be_is_refused(name, key, value, said):
+    with pytest.raises(ValueError, match=rf"{name}: {key} is {value!r}; it must be {said}"):
+        create(name, **{key: value})
+
+
+def test_every_default_is_a_value_that_is_taken():
+    for name, entry in detectors().items():
+        create(name, **entry.parameters)
+    create("zscore", flag_threshold=-2)
+    create("lstm_ae", epochs=pd.Series([3]).iloc[0])  # a number of numpy's

@@ -21,14 +21,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
 
 from anomaly_routing.panel import Panel
+
+SHARES = ("share", "outliers", "quantile", "contamination", "max_anomalies", "nu", "pruned", "alpha")  # parameters
 
 
 class Detector(Protocol):
@@ -138,7 +142,7 @@ def create(name: str, mode: str | None = None, seed: int = 0, **params: Any) -> 
 
     Raises
     ------
-    ValueError : unknown name, mode or parameter; the message lists what exists.
+    ValueError : unknown name, mode or parameter, the message lists what exists; a number that the parameter cannot be.
     """
     entries = detectors()
     if name not in entries:
@@ -151,9 +155,27 @@ def create(name: str, mode: str | None = None, seed: int = 0, **params: Any) -> 
     if unknown:
         known = ", ".join(entry.parameters) or "none"
         raise ValueError(f"{name} has no parameter {', '.join(map(repr, unknown))}; it has: {known}")
+    for key, value in params.items():
+        _check_number(name, key, value, entry.parameters[key])
     accepted = inspect.signature(entry.factory).parameters
     given = {key: value for key, value in (("mode", mode), ("seed", seed)) if key in accepted}
     return entry.factory(**given, **params)
+
+
+def _check_number(name: str, key: str, value: Any, default: Any) -> None:
+    """Whether the value is of the default's kind: a count, one of `SHARES`, another number; a threshold may be any."""
+    if isinstance(default, bool) or not isinstance(default, int | float):
+        return
+    low = -math.inf if key.endswith("threshold") else min(default, 1 if isinstance(default, int) else 0)
+    real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(default, int):
+        right, wanted = real and value == int(value) and value >= low, f"an integer from {low} up"
+    elif key in SHARES:
+        right, wanted = real and 0 < value <= 1, "a share above 0 and up to 1"
+    else:
+        right, wanted = real and value >= low, "a finite number" if low == -math.inf else f"a number from {low:g} up"
+    if not right:
+        raise ValueError(f"{name}: {key} is {value!r}; it must be {wanted}")
 
 
 def _origin(factory: Callable) -> str:
