@@ -169,6 +169,8 @@ def test_rows_of_the_scorecard_begin_with_the_sternest_set():
     assert rows["95% low"][2] == pytest.approx(0.6) and rows.mark.ne("").tolist() == [False, True, False] * 2
     sterner = graded | {"fresh": graded["twin"] | {"taught gate / w": one(0.6)}}
     assert attribution_rows(sterner).set.iloc[0] == "fresh"
+    again = graded | {"other_seeds": {"intended / w": {"twin": {"1": 0.3, "2": 0.2}}}}
+    assert attribution_rows(again).seeds.tolist()[:2] == ["one seed", "seed 0, seed 1 30%, seed 2 20%"]
     told = named_lines(graded | {"market": "us100"}, "up/")
     assert len(told) == 3 and all("sternest set `twin`" in line and "9 planted" in line for line in told)
     assert "no model | no figure | 50% | 95% 40% to 60% |  | 25% | [notebook 08](up/reports/us100/" in told[0]

@@ -118,6 +118,8 @@ def test_a_repaired_model_is_trained_once_and_graded_on_each_set(ground, tmp_pat
         told + "seed 1 names 100% of 4 plants of `main` and 0% of 4 plants of `far`, seed 2 names 0% of 4 plants of "
         "`main`"
     )
+    shares = r.of_other_seeds({"main": garden, "far": garden}, {1: {"main": right, "far": wrong}})
+    assert shares == {"main": {"1": 1.0}, "far": {"1": 0.0}}
     first = graded_variant(garden, tmp_path / "grades", weights=tmp_path / "weights", **job)
     monkeypatch.setattr("anomaly_routing.attribution_variants.fit", None)  # a second training would fail
     alone = graded_variant(

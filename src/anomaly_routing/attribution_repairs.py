@@ -96,6 +96,16 @@ def told_size(job: dict[str, Any], gardens: Mapping[str, Garden], again: Mapping
     return f"{', '.join(parts)}; {', '.join(others) or 'no other seed is trained'}"
 
 
+def of_other_seeds(
+    gardens: Mapping[str, Garden], again: Mapping[int, Mapping[str, Grade]]
+) -> dict[str, dict[str, float]]:
+    """Set -> seed -> share named right by the weights. gardens, again : as in `told_size`."""
+    return {
+        s: {str(seed): summary(garden, of[s], "w")["top1"] for seed, of in again.items()}
+        for s, garden in gardens.items()
+    }
+
+
 def full_jobs(designs: list[dict[str, Any]], overrides: dict[str, Any], training: dict[str, Any]) -> list[dict]:
     """Jobs of `attribution_variants.graded_variant`: each design with the overrides and training of all."""
     return [

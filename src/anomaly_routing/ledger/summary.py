@@ -77,7 +77,7 @@ def attribution_rows(graded: dict[str, Any]) -> pd.DataFrame:
     """Who names the planted mechanism, medium strength, the set first on which the taught gate names least.
 
     graded : the content of `attribution.json`. Columns: set, attribution by, named right with its exact interval,
-    plants, chance, mark.
+    plants, chance, mark, seeds: what other seeds name right.
     """
     known, rows = {"main": graded["variants"] | graded["plain_rules"]}, []
     known |= {shapes: graded[shapes] for shapes in CONFIRMING if shapes in graded}
@@ -91,7 +91,9 @@ def attribution_rows(graded: dict[str, Any]) -> pd.DataFrame:
                 row = {"set": shapes, "attribution by": who, "named right": figures["top1"], "95% low": low}
                 mark = "collapsed: by arithmetic" if preset in graded["collapsed"] and reading == "w" else ""
                 row |= {"95% high": high, "plants": figures["n_plants"], "chance": graded["chance"], "mark": mark}
-                rows.append(row)
+                others = graded.get("other_seeds", {}).get(key, {}).get(shapes, {})
+                told = [f"seed {seed} {share:.0%}" for seed, share in others.items()]
+                rows.append(row | {"seeds": ", ".join(["seed 0", *told]) if told else "one seed"})
     table = pd.DataFrame(rows)
     gate = table[table["attribution by"] == "taught gate / w"].set_index("set")["named right"]
     order = list(gate.sort_values(kind="stable").index)
@@ -165,7 +167,7 @@ def named_lines(graded: dict[str, Any], up: str = UP) -> list[str]:
             "| **mechanism named**: {n} planted anomalies, sternest set `{s}`, {by} | no figure | {top:.0%}{mark} | "
             "{level} {low:.0%} to {high:.0%} | {seeds} | {chance:.0%} | {link} |",
             n=row["plants"], s=row["set"], by=NAMED_BY[row["attribution by"]], top=row["named right"], link=link,
-            level="95%", seeds="one seed" if "weights" in NAMED_BY[row["attribution by"]] else "",
+            level="95%", seeds=row["seeds"] if "weights" in NAMED_BY[row["attribution by"]] else "",
             mark=f" ({row['mark']})" if row["mark"] else "", low=row["95% low"], high=row["95% high"],
             chance=row["chance"],
         )
