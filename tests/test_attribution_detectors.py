@@ -130,7 +130,7 @@ def test_a_reader_adds_a_mechanism_in_one_place(ground, calm, tmp_path, monkeypa
     )
     assert board["half halt"].notna().all() and board.plants.tolist() == [10, 10]
     stored = a.stored_grade(tmp_path, "plain", a.belongs_to(garden), lambda: grade)
-    assert np.allclose(stored.by_rule["signal"], grade.by_rule["signal"], atol=1e-5)
+    assert np.allclose(stored.by_rule["signal"], grade.by_rule["signal"], rtol=2.0**-a.KEPT_BITS, atol=1e-5)
 
     drawn = draw_plants(ground, garden.planted)
     assert [ax.get_title() for ax in drawn.axes[:5]] == [MECHANISMS[m].label for m in mechanisms()]

@@ -114,10 +114,7 @@ def test_a_repaired_model_is_trained_once_and_graded_on_each_set(ground, tmp_pat
     wrong = a.Grade(right.rank, {"w": np.eye(4)[3 - garden.truth]}, 9)
     assert r.told_size(
         job, {"main": garden, "far": garden}, {1: {"main": right, "far": wrong}, 2: {"main": wrong}}
-    ) == (
-        told + "seed 1 names 100% of 4 plants of `main` and 0% of 4 plants of `far`, seed 2 names 0% of 4 plants of "
-        "`main`"
-    )
+    ) == (told + "seed 1 names 100% of `main` and 0% of `far`, seed 2 names 0% of `main`")
     shares = r.of_other_seeds({"main": garden, "far": garden}, {1: {"main": right, "far": wrong}})
     assert shares == {"main": {"1": 1.0}, "far": {"1": 0.0}}
     first = graded_variant(garden, tmp_path / "grades", weights=tmp_path / "weights", **job)

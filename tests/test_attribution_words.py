@@ -317,4 +317,6 @@ def test_what_a_seed_names_that_was_trained_once_more(monkeypatch):
     assert seeded.again_clause("literal", {("intended", 1): alive}, sample, Grade([], {})) == ""
     soft = Grade([], {"w": np.tile([0.2, 0.5, 0.2, 0.1], (4, 1))})
     told = seeded.again_clause("intended", {("intended", 1): soft}, sample, Grade([], {}))
-    assert "45%, not collapsed, yet one name for every plant, with 0.50 of the weight on average)" in told
+    assert "seed 1 names 40% by arithmetic (not collapsed, yet it gives every plant the same name) of 60" in told
+    marks = [seeded.by_arithmetic(grade.by_rule["w"]) for grade in (alive, dead, soft)]
+    assert marks == ["", "collapsed: by arithmetic", "one name for every plant: by arithmetic"]

@@ -88,8 +88,7 @@ def told_size(job: dict[str, Any], gardens: Mapping[str, Garden], again: Mapping
     parts += [f"at most {job['training']['epochs']} epochs", f"seed {job['seed']}"]
     others = [
         f"seed {seed} names " + " and ".join(
-            f"{summary(gardens[s], g, 'w')['top1']:.0%} of {len(gardens[s].planted)} plants of `{s}`"
-            for s, g in of.items()
+            f"{summary(gardens[s], g, 'w')['top1']:.0%} of `{s}`" for s, g in of.items()
         )
         for seed, of in again.items()
     ]  # fmt: skip
@@ -135,13 +134,18 @@ def repaired_clause(
 def repaired_elsewhere(sets: Mapping[str, Mapping[str, Any]], shapes: str, table: pd.DataFrame) -> str:
     """The repaired model in the other sets, its worst mechanism and its default in the sternest one."""
     least, most = worst(table, shapes, REPAIRED), by_default(table, shapes, REPAIRED)
+    usual = [by_default(table, s, REPAIRED) for s in dict.fromkeys(table[table.method == REPAIRED].set)]
+    shares = [row["nothing planted"] for row in usual]
+    often = f"in `{shapes}` {most['nothing planted']:.0%}"
+    if len(usual) > 1 and len({row.mechanism for row in usual}) == 1:
+        often = f"in every set, `main` too, {min(shares):.0%} to {max(shares):.0%}"
     others = [f"{of[REPAIRED]['top1']:.0%} in `{s}`" for s, of in sets.items() if s != shapes]
     return sentence(
         " The repaired model, taught by lessons of that kind in the market's own training sessions, names {others}; "
-        "in `{s}` it is worst at {worst}, {share:.0%}, and {often:.0%} of the plants of {usual} get that name with "
+        "in `{s}` it is worst at {worst}, {share:.0%}, and {often} of the plants of {usual} get that name with "
         "nothing planted too: it is what the weights say by default, and no evidence. At five false alarms in a "
-        "hundred stock-days it both sees and names {seen:.0%} there ({luck:.0%} with nothing planted).",
+        "hundred stock-days it both sees and names {seen:.0%} in `{s}` ({luck:.0%} with nothing planted).",
         others=", ".join(others), s=shapes, worst=least.mechanism, share=least["named right"],
-        usual=most.mechanism, often=most["nothing planted"],
+        usual=most.mechanism, often=often,
         seen=overall(table, shapes, "seen and named", REPAIRED), luck=overall(table, shapes, BY_LUCK, REPAIRED),
     )  # fmt: skip

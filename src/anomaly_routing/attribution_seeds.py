@@ -18,6 +18,7 @@ from anomaly_routing.runs import RunStore, read_meta, read_run
 
 PRINTED = {"intended": "as the prose describes it (`intended`)", "literal": "as the equations stand (`literal`)"}
 WEIGHTS = ("w1", "w2", "w3", "w4")  # daily series of a stored run: mean routing weights of the active stocks
+SAME_NAME = "by arithmetic (not collapsed, yet it gives every plant the same name)"
 
 
 def routing_of_seeds(runs: Path, graded: str) -> pd.DataFrame:
@@ -74,9 +75,10 @@ def again_clause(preset: str, grades: Mapping[tuple[str, int], Any], sample: Any
     for (variant, seed), grade in grades.items():
         if variant == preset:
             found = summary(sample, grade, "w")
-            mark = ", collapsed too" if is_constant(grade.by_rule["w"]) else same_name(grade.by_rule["w"])
+            mark = ", collapsed too" if is_constant(grade.by_rule["w"]) else ""
             low, high = found["top1_interval"]
-            told.append(f"seed {seed} names {found['top1']:.0%} ({low:.0%} to {high:.0%}{mark})")
+            right = f"({low:.0%} to {high:.0%}{mark})" if mark or not one_name(grade.by_rule["w"]) else SAME_NAME
+            told.append(f"seed {seed} names {found['top1']:.0%} {right}")
     if not told:
         return ""
     rule = summary(sample, plain, "signal")["top1"]
@@ -86,11 +88,17 @@ def again_clause(preset: str, grades: Mapping[tuple[str, int], Any], sample: Any
     )
 
 
-def same_name(weights: np.ndarray) -> str:
-    """What to say of routing weights [P, 4] that have not collapsed and yet give all plants one name; else nothing."""
-    if len(set(weights.argmax(1))) > 1:
-        return ""
-    return f", not collapsed, yet one name for every plant, with {weights.max(1).mean():.2f} of the weight on average"
+def one_name(weights: np.ndarray) -> bool:
+    """Whether the largest of routing weights [P, 4] is the same for every plant: then a share of right names is
+    arithmetic, collapsed or not."""
+    return len(set(weights.argmax(1))) == 1
+
+
+def by_arithmetic(weights: np.ndarray) -> str:
+    """What stands beside a share of right names that any constant answer has; else nothing."""
+    if is_constant(weights):
+        return "collapsed: by arithmetic"
+    return "one name for every plant: by arithmetic" if one_name(weights) else ""
 
 
 def is_constant(weights: np.ndarray) -> bool:

@@ -3,7 +3,7 @@ SHAP's beside it. Rows for one table: what is compared, which reading, over what
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -69,10 +69,10 @@ def session_weights(gate: TaughtGate, tensors: Tensors) -> np.ndarray:
     return np.stack([w[on].mean(0) for w, on in zip(weights, tensors.active[tensors.test], strict=True)])
 
 
-def seed_rows(grades: dict[tuple[str, int], Grade]) -> list[dict[str, Any]]:
+def seed_rows(grades: dict[tuple[str, int], Grade], over: str = "plants") -> list[dict[str, Any]]:
     """Other seeds against seed 0 of the same variant, on the same plants. grades : (variant, seed) -> grade."""
     return [
-        _row(f"seed 0 and {seed}", f"{variant}, {rule}", grades[variant, 0].by_rule[rule], grade.by_rule[rule])
+        _row(f"seed 0 and {seed}", f"{variant}, {rule}", grades[variant, 0].by_rule[rule], grade.by_rule[rule], over)
         for (variant, seed), grade in grades.items()
         if seed and (variant, 0) in grades
         for rule in RULES
@@ -91,9 +91,11 @@ class ShapRows:
     plants: int
 
 
-def shap_rows(net: Network, gate: TaughtGate, garden: Garden) -> ShapRows:
+def shap_rows(
+    net: Network, gate: TaughtGate, garden: Garden, more: Mapping[str, Callable[[float], np.ndarray]] | None = None
+) -> ShapRows:
     """SHAP of E by category, the network's weights and the taught gate's, all on the same single stock-days: again with
-    noise, and SHAP with another draw of its sampling."""
+    noise, and SHAP with another draw of its sampling. more : another reading -> what it gives for a noise, [P, 4]."""
 
     def taught(noise: float) -> np.ndarray:
         days = zip(garden.planted, single_days(garden, noise), strict=True)
@@ -104,6 +106,7 @@ def shap_rows(net: Network, gate: TaughtGate, garden: Garden) -> ShapRows:
         "network, w": partial(single_weights, net, garden),
         "taught gate, w": taught,
     }
+    readings |= {name: (lambda noise, read=read: read(noise)) for name, read in (more or {}).items()}
     once = {name: read(noise=0.0) for name, read in readings.items()}
     again = {name: read(noise=NOISE) for name, read in readings.items()}
     rows = [_row("other draw", SHAP, once[SHAP], shap_shares(net, garden, seed=1), over=SINGLE)]

@@ -154,6 +154,21 @@ def weights_alone(net: Network, garden: Garden) -> Grade:
     return Grade([], {"w": np.array(values)})
 
 
+def weights_of_sessions(net: Network, garden: Garden) -> Grade:
+    """Mean routing weights [S, K] of the active stocks on each test session of the undisturbed market, under `w`."""
+    tensors, means = garden.ground.tensors, []
+    for t in np.flatnonzero(tensors.test):
+        rows, day = slice(t - REACH, t + 1), slice(t, t + 1)
+        found = look(net, tensors, tensors.x[rows], tensors.active[day], tensors.stress[day])
+        means.append(found["routing"][0][tensors.active[t]].mean(0))
+    return Grade([], {"w": np.array(means)})
+
+
+def weights_of_single_days(net: Network, garden: Garden, noise: float = 0.0) -> Grade:
+    """`single_weights` under `w`."""
+    return Grade([], {"w": single_weights(net, garden, noise)})
+
+
 def weights_of_all(net: Network, garden: Garden) -> Grade:
     """The routing weights of every stock on every session of the one plant, [D * N, K], under `w`."""
     (p,) = garden.planted

@@ -22,7 +22,7 @@ from anomaly_routing.attribution_checks import (
     worst,
 )
 from anomaly_routing.attribution_repairs import repaired_clause, repaired_elsewhere
-from anomaly_routing.attribution_seeds import PRINTED, is_constant, titled
+from anomaly_routing.attribution_seeds import PRINTED, by_arithmetic, titled
 from anomaly_routing.prose import sentence
 
 GOAL, PLAIN_AT_MOST, CHANCE = 0.80, 0.65, 0.25
@@ -43,8 +43,8 @@ def variants_sentence(grades: Mapping[tuple[str, int], Any], figures: Mapping[st
     figures : `titled` variant -> of its weights, at medium strength, on `count` plants; those that are compared.
     """
     of = {titled(*job): grade for job, grade in grades.items()}
-    dead = [f"`{v}`" for v in figures if is_constant(of[v].by_rule["w"])]
-    alive = [v for v in figures if not is_constant(of[v].by_rule["w"])]
+    dead = [f"`{v}`" for v in figures if by_arithmetic(of[v].by_rule["w"])]
+    alive = [v for v in figures if not by_arithmetic(of[v].by_rule["w"])]
     text = "Trained for this grading alone, on {n} of the medium plants: {names}; compare them with each other. "
     if dead:
         text += "These gates route every plant to one expert, so that what they name right is arithmetic: {dead}. "
@@ -156,25 +156,37 @@ def _other_sets(sets: Sets, but: str) -> str:
     return "; ".join(parts)
 
 
-def trust_clause(sets: Sets, able: bool, table: pd.DataFrame) -> str:
-    """Yes or no, as printed and as replaced, by the aim's mark, with and without the name that is said by default.
+def trust_clause(sets: Sets, able: bool, table: pd.DataFrame, others: Mapping[str, Mapping[str, float]]) -> str:
+    """Yes or no, as printed and as replaced, by the aim's mark, with and without the name that is said by default, and
+    with every other seed of the repaired model.
 
-    table : `attribution_checks.mechanism_table`, with the repaired model's rows where it is graded.
+    table : `attribution_checks.mechanism_table`, with the repaired model's rows where it is graded. others : set ->
+    seed -> share that the repaired model names right.
     """
     told = [f"As printed {'yes' if able else 'no'}"]
     for who in mended_in(sets):
         earned = {s: trusted(of[who]) and not without_default(table, s, who) < GOAL for s, of in sets.items()}
+        again = others if who == REPAIRED else {}
+        earned = {s: good and all(share >= GOAL for share in again.get(s, {}).values()) for s, good in earned.items()}
         yes, no = ([f"`{s}`" for s, good in earned.items() if good == wanted] for wanted in (True, False))
         parts = [f"{answer} on {' and '.join(names)}" for answer, names in (("yes", yes), ("no", no)) if names]
         told.append(f"{REPLACED[who]} {', '.join(parts)}")
-    return f"{'; '.join(told)} (mark: {GOAL:.0%} right, also without the name said by default)"
+    seeds = ", by every seed" if any(others.values()) and REPAIRED in mended_in(sets) else ""
+    return f"{'; '.join(told)} (mark: {GOAL:.0%} right{seeds}, also without the name said by default)"
 
 
-def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame, size: str = "") -> str:
+def verdict(
+    sets: Sets,
+    collapsed: Mapping[str, str],
+    table: pd.DataFrame,
+    size: str = "",
+    others: Mapping[str, Mapping[str, float]] | None = None,
+) -> str:
     """For the README: the answer in one sentence, then what it rests on, on the sternest set: the plain rule, the
     weights as printed, and the separate gate.
 
     collapsed : preset -> `collapse_note`. table : `attribution_checks.mechanism_table`. size : of the repaired model.
+    others : as in `trust_clause`.
     """
     shapes = sternest(sets)
     found, weakest = sets[shapes], worst(table, shapes)
@@ -190,7 +202,7 @@ def verdict(sets: Sets, collapsed: Mapping[str, str], table: pd.DataFrame, size:
         "gate, a classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}). `{shapes}` "
         "lies {where} its lessons; it names {others}. It is worst at {worst}, {share:.0%} ({again}), and both sees and "
         "names {seen:.0%} at five false alarms in a hundred stock-days ({luck:.0%} with nothing planted).{more}",
-        trust=trust_clause(sets, able, table), n=taught["n_plants"], shapes=shapes,
+        trust=trust_clause(sets, able, table, others or {}), n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
         second=weights if found[PLAIN]["top1"] >= best else no_model,
         repaired=repaired_clause(found[REPAIRED], found[PLAIN], size, found.get(UNTAUGHT)) if REPAIRED in found else "",
