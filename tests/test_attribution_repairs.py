@@ -11,7 +11,15 @@ import torch
 
 from anomaly_routing import attribution as a
 from anomaly_routing import attribution_repairs as r
-from anomaly_routing.attribution_variants import by_day, graded_variant, placebo, trained, weights_alone, weights_of_all
+from anomaly_routing.attribution_variants import (
+    by_day,
+    graded_variant,
+    placebo,
+    trained,
+    weights_alone,
+    weights_of_all,
+    weights_of_sessions,
+)
 from anomaly_routing.model.config import make_config
 from anomaly_routing.model.errors import TrainingError
 from anomaly_routing.model.network import Network
@@ -199,3 +207,16 @@ def test_a_kept_grade_is_as_exact_as_it_says(tmp_path):
     assert np.array_equal(kept.by_rule["l"], a.stored_grade(tmp_path, "one", {}, None).by_rule["l"])
     again = a.stored_grade(tmp_path, "two", {}, lambda: kept)  # rounding twice changes nothing
     assert np.array_equal(again.by_rule["l"], kept.by_rule["l"])
+
+
+def test_weights_of_sessions_are_means_over_the_stocks_that_trade(ground):
+    garden = a.grow(ground, calm_sessions(ground.tensors, NONE), {"medium": 1}, "main", 0)
+    net = Network(29, ground.tensors.categories, make_config("intended", lstm_hidden=8)).eval()
+    kept, t = weights_of_sessions(net, garden.part(np.zeros(len(garden.planted), bool))), ground.tensors
+    days = np.flatnonzero(t.test)
+    assert kept.by_rule["w"].shape == (len(days), 4) and np.allclose(kept.by_rule["w"].sum(1), 1, atol=1e-5)
+    last = days[-1]
+    x, active = t.x[last - 19 : last + 1], t.active[last : last + 1]
+    routing = a.look(net, t, x, active, t.stress[last : last + 1])["routing"][0]
+    mean = np.mean([routing[i] for i in range(len(t.tickers)) if active[0, i]], axis=0)
+    assert np.allclose(kept.by_rule["w"][-1], mean, atol=1e-6)

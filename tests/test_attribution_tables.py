@@ -122,6 +122,10 @@ def test_shap_and_weights_are_read_on_the_same_stock_days(garden, gates, monkeyp
     alike = by["noise", "network, w"]["correlation"]
     assert by["noise", stability.SHAP]["correlation"] == pytest.approx(alike) and alike < 1
     assert np.allclose(found.spread["network, w"], found.spread[stability.SHAP], atol=1e-6)
+    fixed = np.eye(4)[some.truth]
+    more = stability.shap_rows(None, gates[0], some, {"right": lambda noise: fixed, "wrong": lambda noise: 1 - fixed})
+    assert more.top1["right"] == 1 and more.top1["wrong"] == 0 and (more.spread["right"] == 0).all()
+    assert [r["reading"] for r in more.rows if r["compared"] == "noise"][-2:] == ["right", "wrong"]
     own = np.array([p.x[-1, p.plant.stocks[0]] for p in some.planted])
     right = (gates[0].weights(own).argmax(1) == some.truth).mean()
     assert found.top1["taught gate, w"] == right and np.allclose(seen[0], own)

@@ -102,10 +102,19 @@ def test_the_repaired_model_stands_beside_the_separate_gate():
     ending = "by default shock (0% with nothing planted); seen and named 100% (0% with nothing planted)."
     assert told.endswith(ending)
     assert (
-        text.count("both sees and names") == 2 and "both sees and names 21% there (20% with nothing planted)." in text
+        text.count("both sees and names") == 2
+        and "both sees and names 21% in `twin` (20% with nothing planted)." in text
     )
     beside = {shapes: of | {UNTAUGHT: figures(0.1, 0.7)} for shapes, of in sets.items()}
     assert "of that rule 0.800, of the same network untaught 0.700)" in w.verdict(beside, {}, table)
+    same = table.assign(**{"nothing planted": [0.7, 0.3, 0.9] * 2})
+    said = "and in every set, `main` too, 70% to 90% of the plants of shock get that name with nothing planted too"
+    assert said in w.verdict(sets, {}, same)
+    seeds = {"main": {"1": 0.9, "2": 0.79}, "twin": {"1": 0.99}}
+    wary = w.trust_clause(sets, False, table, seeds)
+    assert "loss on its routing, no on `twin` and `fresh` and `main`; a separate" in wary
+    assert wary.endswith("(mark: 80% right, by every seed, also without the name said by default)")
+    assert w.trust_clause(sets, False, table, {"main": {"1": 0.8}}).count("yes on `main`, no on `twin`") == 1
     told = w.goal_sentence(sets)
     assert "is not met by the repaired model (on `fresh` the repaired model names 50%); met by the taught gate." in told
     assert not w.goal(sets, REPAIRED)[0] and w.goal(sets) == (True, "")

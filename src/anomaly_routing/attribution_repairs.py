@@ -136,7 +136,7 @@ def repaired_elsewhere(sets: Mapping[str, Mapping[str, Any]], shapes: str, table
     least, most = worst(table, shapes, REPAIRED), by_default(table, shapes, REPAIRED)
     usual = [by_default(table, s, REPAIRED) for s in dict.fromkeys(table[table.method == REPAIRED].set)]
     shares = [row["nothing planted"] for row in usual]
-    often = f"in `{shapes}` {most['nothing planted']:.0%}"
+    often = f"{most['nothing planted']:.0%}"
     if len(usual) > 1 and len({row.mechanism for row in usual}) == 1:
         often = f"in every set, `main` too, {min(shares):.0%} to {max(shares):.0%}"
     others = [f"{of[REPAIRED]['top1']:.0%} in `{s}`" for s, of in sets.items() if s != shapes]

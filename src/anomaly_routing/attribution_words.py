@@ -156,7 +156,9 @@ def _other_sets(sets: Sets, but: str) -> str:
     return "; ".join(parts)
 
 
-def trust_clause(sets: Sets, able: bool, table: pd.DataFrame, others: Mapping[str, Mapping[str, float]]) -> str:
+def trust_clause(
+    sets: Sets, able: bool, table: pd.DataFrame, others: Mapping[str, Mapping[str, float]] | None = None
+) -> str:
     """Yes or no, as printed and as replaced, by the aim's mark, with and without the name that is said by default, and
     with every other seed of the repaired model.
 
@@ -166,12 +168,12 @@ def trust_clause(sets: Sets, able: bool, table: pd.DataFrame, others: Mapping[st
     told = [f"As printed {'yes' if able else 'no'}"]
     for who in mended_in(sets):
         earned = {s: trusted(of[who]) and not without_default(table, s, who) < GOAL for s, of in sets.items()}
-        again = others if who == REPAIRED else {}
+        again = others if others and who == REPAIRED else {}
         earned = {s: good and all(share >= GOAL for share in again.get(s, {}).values()) for s, good in earned.items()}
         yes, no = ([f"`{s}`" for s, good in earned.items() if good == wanted] for wanted in (True, False))
         parts = [f"{answer} on {' and '.join(names)}" for answer, names in (("yes", yes), ("no", no)) if names]
         told.append(f"{REPLACED[who]} {', '.join(parts)}")
-    seeds = ", by every seed" if any(others.values()) and REPAIRED in mended_in(sets) else ""
+    seeds = ", by every seed" if others and any(others.values()) and REPAIRED in mended_in(sets) else ""
     return f"{'; '.join(told)} (mark: {GOAL:.0%} right{seeds}, also without the name said by default)"
 
 
@@ -202,7 +204,7 @@ def verdict(
         "gate, a classifier that mends nothing in the model, names {top:.0%} ({low:.0%} to {high:.0%}). `{shapes}` "
         "lies {where} its lessons; it names {others}. It is worst at {worst}, {share:.0%} ({again}), and both sees and "
         "names {seen:.0%} at five false alarms in a hundred stock-days ({luck:.0%} with nothing planted).{more}",
-        trust=trust_clause(sets, able, table, others or {}), n=taught["n_plants"], shapes=shapes,
+        trust=trust_clause(sets, able, table, others), n=taught["n_plants"], shapes=shapes,
         first=no_model if found[PLAIN]["top1"] >= best else weights,
         second=weights if found[PLAIN]["top1"] >= best else no_model,
         repaired=repaired_clause(found[REPAIRED], found[PLAIN], size, found.get(UNTAUGHT)) if REPAIRED in found else "",
