@@ -128,11 +128,12 @@ def test_missing_says_what_the_panel_lacks():
 @pytest.mark.parametrize(
     ("name", "key", "value", "said"),
     [
-        ("robust_autoencoder", "outliers", 1.5, "a share above 0 and up to 1"),
+        ("robust_autoencoder", "outliers", 1.5, "a share from 0 to 1"),
         ("metric_vmf", "share", 0, "a share above 0 and up to 1"),
         ("evolve_gcn", "steps", 0, "an integer from 1 up"),
         ("evolve_gcn", "steps", 2.5, "an integer from 1 up"),
-        ("lstm_ae", "epochs", True, "an integer from 1 up"),
+        ("lstm_ae", "epochs", -1, "an integer from 0 up"),
+        ("lstm_ae", "hidden", True, "an integer from 1 up"),
         ("dominant", "weight", float("nan"), "a number from 0 up"),
         ("anomaly_transformer", "temperature", "1", "a number from 0 up"),
         ("zscore", "flag_threshold", float("inf"), "a finite number"),

@@ -32,7 +32,7 @@ import numpy as np
 
 from anomaly_routing.panel import Panel
 
-SHARES = ("share", "outliers", "quantile", "contamination", "max_anomalies", "nu", "pruned", "alpha")  # parameters
+SHARES = ("outliers", "quantile", "contamination", "max_anomalies", "nu", "pruned", "alpha")  # parameters
 
 
 class Detector(Protocol):
@@ -166,12 +166,15 @@ def _check_number(name: str, key: str, value: Any, default: Any) -> None:
     """Whether the value is of the default's kind: a count, one of `SHARES`, another number; a threshold may be any."""
     if isinstance(default, bool) or not isinstance(default, int | float):
         return
-    low = -math.inf if key.endswith("threshold") else min(default, 1 if isinstance(default, int) else 0)
+    low = min(default, 1 if isinstance(default, int) and key != "epochs" else 0)  # no epochs: as it was drawn
+    low = -math.inf if key.endswith("threshold") else low
     real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if isinstance(default, int):
+    if key == "share":  # of what there is: none of it leaves nothing to fit on
+        right, wanted = real and 0 < value <= 1, "a share above 0 and up to 1"
+    elif isinstance(default, int):
         right, wanted = real and value == int(value) and value >= low, f"an integer from {low} up"
     elif key in SHARES:
-        right, wanted = real and 0 < value <= 1, "a share above 0 and up to 1"
+        right, wanted = real and low <= value <= 1, "a share from 0 to 1"
     else:
         right, wanted = real and value >= low, "a finite number" if low == -math.inf else f"a number from {low:g} up"
     if not right:
