@@ -129,6 +129,9 @@ def refusals(days):
         ("closed", "no session", Session(now.date + pd.Timedelta(days=(5 - now.date.weekday()) % 7), rows)),
         ("closed", "no stock has volume", Session(now.date, rows.assign(volume=0.0))),
         ("corrupt", "time of day|dated by its day", Session(now.date + pd.Timedelta(hours=16), rows)),
+        ("corrupt", "dated by its day", Session(now.date.tz_localize("America/New_York"), rows)),
+        ("corrupt", "session NaT: a session is dated", Session(pd.NaT, rows)),
+        ("corrupt", "dated by its day", Session(f"{now.date:%Y-%m-%d}", rows)),
         ("corrupt", "column volume is missing", Session(now.date, rows.drop(columns="volume"))),
         ("corrupt", "not in the universe", Session(now.date, rows.replace({"ticker": {first: "ZZZ"}}))),
         ("corrupt", "two rows", Session(now.date, pd.concat([rows, rows.iloc[:1]]))),
@@ -219,6 +222,16 @@ def test_an_absurd_high_or_low_is_flagged(prepared, column, factor):
     assert [f for f in flags if f"{a}: the {column} is" in f] and len(
         [f for f in flags if "times the close:" in f]
     ) == 1
+
+
+@pytest.mark.parametrize("factor", [1e6, 1e-3])
+def test_a_volume_in_other_units_is_flagged(prepared, factor):
+    monitor, days = prepared.monitor(), list(replay(prepared.market.prices, prepared.last))
+    a = days[0].rows["ticker"].iloc[0]
+    volume = days[0].rows.set_index("ticker")["volume"][a]
+    flags = [f for f in monitor.update(change(days[0], a, volume=factor * volume)).flags if "volume is" in f]
+    assert len(flags) == 1 and flags[0].startswith(f"{a}: ") and "in other units?" in flags[0]
+    assert not [f for f in monitor.update(days[1]).flags if "volume is" in f]  # one slip does not move the median
 
 
 # --- what the source has changed since -------------------------------------------------------------------------------

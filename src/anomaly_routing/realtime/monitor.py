@@ -111,7 +111,7 @@ class Monitor:
         """Take in the next session. Raises SessionRefused."""
         old = self.state
         present = np.isfinite(old.features.bars[CLOSE, -1])
-        admitted = self.gate.admit(session, old.last, old.close, old.adjusted, present)
+        admitted = self.gate.admit(session, old.last, old.close, old.adjusted, self._usual_volume(), present)
         features, row = self.stream.advance(old.features, admitted.bar)
         states, verdicts = {}, {}
         for name, method in self.methods.items():
@@ -235,6 +235,11 @@ class Monitor:
     def _last_volume(self) -> np.ndarray:
         """[N], volume of each stock's latest row among those kept; NaN without one."""
         return pd.DataFrame(self.state.features.bars[VOLUME]).ffill().to_numpy()[-1]
+
+    def _usual_volume(self) -> np.ndarray:
+        """[N], median volume of the sessions among those kept on which the stock traded; NaN without one."""
+        kept = self.state.features.bars[VOLUME]
+        return pd.DataFrame(np.where(kept > 0, kept, np.nan)).median().to_numpy()
 
     def _identity(self) -> dict[str, Any]:
         """What a saved state must belong to."""
