@@ -77,7 +77,7 @@ def headline(metrics: dict[str, Any], table: pd.DataFrame) -> str:
     draw = "" if metrics.get("market_seed") is None else f"; one draw, market seed {metrics['market_seed']}"
     claimed = market == "us100"  # the paper's counts are of that market
     heads = (["Table 1"] if claimed else []) + ["method (seeds)"] + (["the paper's hits"] if claimed else [])
-    heads += ["our hits", "95%", "by chance", "p", "alarm days", "with a second channel"]
+    heads += ["our hits", "95%", "by chance", "p", "test hits", "p", "alarm days", "with a second channel"]
     heads += (["the paper's lead"] if claimed else []) + ["our lead"]
     matched = ["method (seeds)", "hits", "95%", "by chance", "p", "test hits", "p", "p, March once", "alarm days"]
     matched += ["lead", *COSTS]
@@ -138,10 +138,11 @@ def _paper_cells(row: dict[str, Any], claimed: bool) -> list[str]:
     lead = [_number(row["the paper: lead"])] if claimed else []
     first = [row["row of the paper"] or ""] if claimed else []
     if row["status"] != "run":
-        return [*first, row["method"], *paper, NOT_RUN, *[""] * 5, *lead]
+        return [*first, row["method"], *paper, NOT_RUN, *[""] * 7, *lead]
     cells = [*first, _shown(row), *paper, _hits(row, "paper: hits", "paper: of")]
     cells += [f"{row['paper: 95% low']:.0f}-{row['paper: 95% high']:.0f}", _number(row["paper: by chance"])]
-    cells += [_chance(row, "paper: p"), _percent(row["paper: alarm days"])]
+    cells += [_chance(row, "paper: p"), _hits(row, "paper: test hits", "paper: of test")]
+    cells += [_chance(row, "paper: p, test"), _percent(row["paper: alarm days"])]
     second = row.get("paper +MPI: hits")
     cells += ["" if second is None else f"{second:.0f} (chance {_number(row['paper +MPI: by chance'])})"]
     return [*cells, *lead, _number(row["paper: lead"])]
