@@ -157,7 +157,7 @@ def test_rows_of_the_scorecard_begin_with_the_sternest_set():
     rule = "largest mean |feature| / signal"
     graded = {
         "chance": 0.25,
-        "collapsed": ["intended"],
+        "by_arithmetic": {"intended": "collapsed: by arithmetic"},
         "headline": ["largest_mean_feature", "intended / w", "taught gate / w"],
         "variants": {"intended / w": main(0.25), "taught gate / w": main(0.9), "intended / l": main(0.3)},
         "plain_rules": {"largest_mean_feature": main(0.8)},

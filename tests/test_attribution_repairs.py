@@ -117,14 +117,13 @@ def test_a_repaired_model_is_trained_once_and_graded_on_each_set(ground, tmp_pat
     (job,) = r.full_jobs([{"name": "taught", "overrides": {"teach": 1.0}}], {"lstm_hidden": 8}, {"epochs": 1})
     assert job["overrides"] == {"lstm_hidden": 8, "teach": 1.0} and job["seed"] == 0
     told = "`lstm_hidden` 8, `teach` 1.0, at most 1 epochs, seed 0; "
-    assert r.told_size(job, {"main": garden}, {}) == told + "no other seed is trained"
+    assert r.told_size(job, {"main": {}, "far": {}}) == told + "no other seed is trained"
     right = a.Grade(a.grade_plain(garden).rank, {"w": np.eye(4)[garden.truth]}, 9)
     wrong = a.Grade(right.rank, {"w": np.eye(4)[3 - garden.truth]}, 9)
-    assert r.told_size(
-        job, {"main": garden, "far": garden}, {1: {"main": right, "far": wrong}, 2: {"main": wrong}}
-    ) == (told + "seed 1 names 100% of `main` and 0% of `far`, seed 2 names 0% of `main`")
     shares = r.of_other_seeds({"main": garden, "far": garden}, {1: {"main": right, "far": wrong}})
     assert shares == {"main": {"1": 1.0}, "far": {"1": 0.0}}
+    shares["main"]["2"] = 0.0
+    assert r.told_size(job, shares) == (told + "seed 1 names 100% of `main` and 0% of `far`, seed 2 names 0% of `main`")
     first = graded_variant(garden, tmp_path / "grades", weights=tmp_path / "weights", **job)
     monkeypatch.setattr("anomaly_routing.attribution_variants.fit", None)  # a second training would fail
     alone = graded_variant(

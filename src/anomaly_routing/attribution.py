@@ -35,7 +35,7 @@ from anomaly_routing.tensors import Tensors
 ATTRIBUTION_NUMERICS = 1  # raised by hand when the arithmetic of plants or grades changes
 REACH = FEATURE_WINDOW - 1
 SPARE = 20  # plants drawn beyond those wanted, for any that are too strong for their stocks
-KEPT_BITS = 11  # of a reading of a plant that is kept: 2e-4 of the value
+KEPT_BITS = 11  # of a reading of a plant that is kept: within 5e-4 of the value
 TRAINING_STEP = 5  # every fifth training session gives the experts' usual errors
 RULES = {  # of the network
     "w": "routing weight w",

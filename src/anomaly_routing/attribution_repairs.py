@@ -79,26 +79,25 @@ def repair_sentence(table: pd.DataFrame) -> str:
     )  # fmt: skip
 
 
-def told_size(job: dict[str, Any], gardens: Mapping[str, Garden], again: Mapping[int, Mapping[str, Grade]]) -> str:
+def told_size(job: dict[str, Any], others: Mapping[str, Mapping[str, float]]) -> str:
     """How large a trained design is, where it differs from the full model, how long it was trained, and other seeds.
 
-    gardens : set -> the plants. again : seed -> set -> its grade of them.
+    others : set -> seed -> share named right (`of_other_seeds`).
     """
     parts = [f"`{key}` {value}" for key, value in job["overrides"].items()]
     parts += [f"at most {job['training']['epochs']} epochs", f"seed {job['seed']}"]
-    others = [
-        f"seed {seed} names " + " and ".join(
-            f"{summary(gardens[s], g, 'w')['top1']:.0%} of `{s}`" for s, g in of.items()
-        )
-        for seed, of in again.items()
-    ]  # fmt: skip
-    return f"{', '.join(parts)}; {', '.join(others) or 'no other seed is trained'}"
+    seeds = dict.fromkeys(seed for of in others.values() for seed in of)
+    told = [
+        f"seed {seed} names " + " and ".join(f"{of[seed]:.0%} of `{s}`" for s, of in others.items() if seed in of)
+        for seed in seeds
+    ]
+    return f"{', '.join(parts)}; {', '.join(told) or 'no other seed is trained'}"
 
 
 def of_other_seeds(
     gardens: Mapping[str, Garden], again: Mapping[int, Mapping[str, Grade]]
 ) -> dict[str, dict[str, float]]:
-    """Set -> seed -> share named right by the weights. gardens, again : as in `told_size`."""
+    """Set -> seed -> share named right by the weights. gardens : set -> the plants; again : seed -> set -> grade."""
     return {
         s: {str(seed): summary(garden, of[s], "w")["top1"] for seed, of in again.items()}
         for s, garden in gardens.items()
@@ -138,7 +137,7 @@ def repaired_elsewhere(sets: Mapping[str, Mapping[str, Any]], shapes: str, table
     shares = [row["nothing planted"] for row in usual]
     often = f"{most['nothing planted']:.0%}"
     if len(usual) > 1 and len({row.mechanism for row in usual}) == 1:
-        often = f"in every set, `main` too, {min(shares):.0%} to {max(shares):.0%}"
+        often = f"in every set {min(shares):.0%} to {max(shares):.0%}"
     others = [f"{of[REPAIRED]['top1']:.0%} in `{s}`" for s, of in sets.items() if s != shapes]
     return sentence(
         " The repaired model, taught by lessons of that kind in the market's own training sessions, names {others}; "

@@ -18,6 +18,7 @@ from anomaly_routing.runs import RunStore, read_meta, read_run
 
 PRINTED = {"intended": "as the prose describes it (`intended`)", "literal": "as the equations stand (`literal`)"}
 WEIGHTS = ("w1", "w2", "w3", "w4")  # daily series of a stored run: mean routing weights of the active stocks
+COLLAPSED_SAID = "collapsed: by arithmetic"  # beside a share of right names
 SAME_NAME = "by arithmetic (not collapsed, yet it gives every plant the same name)"
 
 
@@ -97,7 +98,7 @@ def one_name(weights: np.ndarray) -> bool:
 def by_arithmetic(weights: np.ndarray) -> str:
     """What stands beside a share of right names that any constant answer has; else nothing."""
     if is_constant(weights):
-        return "collapsed: by arithmetic"
+        return COLLAPSED_SAID
     return "one name for every plant: by arithmetic" if one_name(weights) else ""
 
 

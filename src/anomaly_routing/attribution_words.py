@@ -159,8 +159,8 @@ def _other_sets(sets: Sets, but: str) -> str:
 def trust_clause(
     sets: Sets, able: bool, table: pd.DataFrame, others: Mapping[str, Mapping[str, float]] | None = None
 ) -> str:
-    """Yes or no, as printed and as replaced, by the aim's mark, with and without the name that is said by default, and
-    with every other seed of the repaired model.
+    """Yes or no, as printed and as replaced, by the aim's mark, with and without the name that is said by default; of
+    the repaired model every seed must reach it, the others with that name.
 
     table : `attribution_checks.mechanism_table`, with the repaired model's rows where it is graded. others : set ->
     seed -> share that the repaired model names right.
@@ -173,8 +173,9 @@ def trust_clause(
         yes, no = ([f"`{s}`" for s, good in earned.items() if good == wanted] for wanted in (True, False))
         parts = [f"{answer} on {' and '.join(names)}" for answer, names in (("yes", yes), ("no", no)) if names]
         told.append(f"{REPLACED[who]} {', '.join(parts)}")
-    seeds = ", by every seed" if others and any(others.values()) and REPAIRED in mended_in(sets) else ""
-    return f"{'; '.join(told)} (mark: {GOAL:.0%} right{seeds}, also without the name said by default)"
+    seeds = others and any(others.values()) and REPAIRED in mended_in(sets)
+    every = "; of the repaired model every seed, seed 0 alone without that name" if seeds else ""
+    return f"{'; '.join(told)} (mark: {GOAL:.0%} right, also without the name said by default{every})"
 
 
 def verdict(

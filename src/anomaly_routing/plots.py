@@ -22,10 +22,8 @@ GREY, INK = "#8C8C8C", "#222222"
 GROUP_COLOURS = {"price_shock": RED, "liquidity": BLUE, "contagion": PURPLE, "momentum": ORANGE}
 PAPER = RED  # the paper's own number, wherever it is drawn
 CHANCE = GREY  # the chance level, wherever it is drawn
-COLOURS, FARTHEST = (
-    (24, 32, 48, 64, 80, 96, 112, 128),
-    40,
-)  # of a stored picture: how many, and how far a pixel may move
+COLOURS = (24, 32, 48, 64, 80, 96, 112, 128)  # of a stored picture: as few of them as
+FARTHEST = 40  # keep every channel of a pixel closer than this, of 255
 
 STYLE = {
     "figure.figsize": (8.0, 4.2),

@@ -89,7 +89,7 @@ def attribution_rows(graded: dict[str, Any]) -> pd.DataFrame:
                 preset, _, reading = key.partition(" / ")
                 low, high = figures["top1_interval"]
                 row = {"set": shapes, "attribution by": who, "named right": figures["top1"], "95% low": low}
-                mark = "collapsed: by arithmetic" if preset in graded["collapsed"] and reading == "w" else ""
+                mark = graded["by_arithmetic"].get(preset, "") if reading == "w" else ""
                 row |= {"95% high": high, "plants": figures["n_plants"], "chance": graded["chance"], "mark": mark}
                 others = graded.get("other_seeds", {}).get(key, {}).get(shapes, {})
                 told = [f"seed {seed} {share:.0%}" for seed, share in others.items()]
