@@ -11,7 +11,8 @@ from scipy.stats import ttest_1samp
 from anomaly_routing import ablations
 from anomaly_routing.ablations import best_case, differences, events_needed, find_runs, judge, judge_all, missing, table
 from anomaly_routing.evaluation.detection import WINDOWS
-from anomaly_routing.runs import Run, RunStore
+from anomaly_routing.runs import Run, RunStore, read_run
+from anomaly_routing.scoreboard import evaluate_run
 from anomaly_routing.specification import CHOICES, ONE, by_choice, over_seeds, specification_curve
 from anomaly_routing.sweep import Task, key_of
 from anomaly_routing.variants import read_catalogue
@@ -95,6 +96,25 @@ def test_what_was_planted_is_judged(lines):
     assert lines["no_moe"][0]["paper"]["hits"] == 0 and lines["no_moe"][0]["paper"]["lead"] is None
     assert first["alarm_rate"] == 2 / 40 and first["recall"] == 2 / 15 and first["auc_val"] is None
     assert first["hits_test"] == 2 and first["n_val"] == 0
+
+
+def test_chance_is_that_of_the_full_evaluation(found, lines, events, tensors):
+    """The quick count against `evaluate_run`, and against alarms rolled by hand through the test split."""
+    for (variant, seed), path in found.items():
+        whole = evaluate_run(read_run(path), events, tensors.splits)
+        for protocol, quick in lines[variant][seed].items():
+            if protocol in ("paper", "matched"):
+                slow = whole[protocol]
+                assert (quick["p"], quick["p_test"]) == (slow["chance_p"], slow["chance_p_test"])
+                assert quick["chance"] == slow["expected_hits_by_chance"] and quick["p_val"] is None
+    days = tensors.sessions[tensors.test]
+    at = days.get_indexer(events.date)
+    alarm = np.zeros(len(days), bool)
+    alarm[[k - lead for k, lead in zip(at, LEADS, strict=False)]] = True
+    hits = [sum(np.roll(alarm, by)[k - 5 : k].any() for k in at) for by in range(len(days))]
+    first = lines["full"][0]["paper"]
+    assert first["chance"] == pytest.approx(np.mean(hits[1:])) and 0 < first["chance"] < first["hits"]
+    assert first["p"] == (1 + sum(h >= hits[0] for h in hits[1:])) / len(days)
 
 
 def test_a_table_has_the_interface_and_says_what_was_not_run(lines, catalogue):

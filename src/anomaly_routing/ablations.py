@@ -16,12 +16,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from anomaly_routing.evaluation.protocols import ranked_days
-from anomaly_routing.evaluation.readings import count_hits, of_split, raise_alarms, smooth_companions
+from anomaly_routing.evaluation.readings import by_chance, count_hits, of_split, raise_alarms, smooth_companions
 from anomaly_routing.evaluation.statistics import paired_comparison, paired_exact, ranking_scores
 from anomaly_routing.evaluation.summary import median_seed
 from anomaly_routing.ledger.intervals import t_interval
 from anomaly_routing.panel import Splits
-from anomaly_routing.plots import BLUE, GREY, PAPER
+from anomaly_routing.plots import BLUE, CHANCE, GREY, PAPER
 from anomaly_routing.runs import Run, RunStore, read_run
 from anomaly_routing.scoreboard import channels
 from anomaly_routing.tensors import Tensors
@@ -76,7 +76,7 @@ def find_runs(
 
 
 def judge(run: Run, channel: str, events: pd.DataFrame, splits: Splits) -> dict[str, Any]:
-    """One run under both protocols: hits, lead, alarm rate, the test events apart, and the smoother companions.
+    """One run under both protocols: hits, lead, alarm rate, chance, the test events apart, the smoother companions.
 
     channel : `both` alarm channels, or the `score` alone, which then takes the index's place in the companions too.
     """
@@ -84,11 +84,13 @@ def judge(run: Run, channel: str, events: pd.DataFrame, splits: Splits) -> dict[
     for protocol, cuts in (("paper", "validation"), ("matched", "matched")):
         scores = channels(run, protocol)
         alarms = raise_alarms(scores[["I"]] if channel == "score" else scores, events, splits, cuts)
-        line[protocol] = count_hits(alarms) | {"alarm_rate": alarms.rate}
+        line[protocol] = count_hits(alarms) | {"alarm_rate": alarms.rate} | by_chance(alarms)
         line[protocol]["auc"] = ranking_scores(*ranked_days(alarms.days, alarms.events, alarms.days.evaluated))["auc"]
         for split in ("val", "test"):
-            part = count_hits(of_split(alarms, split))
+            own = of_split(alarms, split)
+            part = count_hits(own)
             line[protocol] |= {f"hits_{split}": part["hits"], f"n_{split}": part["n_events"]}
+            line[protocol][f"p_{split}"] = by_chance(own)["p"]
         if protocol == "paper":
             line[protocol] |= smooth_companions(alarms, scores["I" if channel == "score" else "M"])
             line[protocol]["lookahead"] = bool(run.info.get("lookahead"))
@@ -118,9 +120,9 @@ def table(
     """One row a claim: the paper's rate (%) and lead (sessions), our median seed's hits, and status.
 
     lines : tier -> variant -> seed -> `judge`. The first tier has every row, run or not; others add what they have run.
-    Columns `INTERFACE`, then the claim, the seeds' range, mean, the test events under both protocols and the companions
-    of A06. Hits, lead and alarm rate are one seed's, the median one of each protocol, as in Table 1; the companions are
-    means over seeds.
+    Columns `INTERFACE`, then the claim, the seeds' range, mean, what chance hits, the test events under both protocols
+    and the companions of A06. Hits, lead, alarm rate and chance are one seed's, the median one of each protocol, as in
+    Table 1; the companions are means over seeds.
     """
     first = next(iter(lines))
     return pd.DataFrame([
@@ -152,8 +154,8 @@ def _row(claim: str, name: str, seeds: dict[int, dict], claims: dict[str, Any], 
         "lowest seed": min(hits),
         "highest seed": max(hits),
         "mean hits": np.mean(hits),
-        **{key: one[key] for key in ("hits_test", "n_test")},
-        **{f"matched: {key}": other[key] for key in ("hits_test", "alarm_rate")},
+        **{key: one[key] for key in ("chance", "p", "hits_test", "n_test", "p_test")},
+        **{f"matched: {key}": other[key] for key in ("hits_test", "p_test", "alarm_rate")},
         **{key: one[key] for key in ("hits_val", "n_val")},
         **{name: _mean([p[name] for p in paper]) for name in ("recall", "auc_val")},
         "look-ahead": "yes" if any(p["lookahead"] for p in paper) else "",
@@ -239,17 +241,22 @@ def missing(
 
 # --- figures ---------------------------------------------------------------------------------------------------------
 def draw_rates(ax: plt.Axes, rows: pd.DataFrame, lines: dict[str, dict[int, dict]]) -> None:
-    """The paper's rate of each row of a `table`, our seeds and their median, in percent of the events."""
+    """The paper's rate of each row of a `table`, our seeds, their median and chance, in percent of the events."""
     y = np.arange(len(rows))[::-1]
     ax.plot(rows["paper_rate"].astype(float), y, "D", color=PAPER, ms=6, label="the paper")
     for place, name in zip(y, rows["variant"], strict=True):
-        seeds = [100 * line["paper"]["hits"] / max(1, line["paper"]["n_events"]) for line in lines[name].values()]
+        seeds, chance = (
+            [100 * (line["paper"][key] or 0) / max(1, line["paper"]["n_events"]) for line in lines[name].values()]
+            for key in ("hits", "chance")
+        )
         ax.plot(seeds, [place] * len(seeds), "o", color=BLUE, ms=5, alpha=0.45)
         if seeds:
             ax.plot(np.median(seeds), place, "|", color=BLUE, ms=14, mew=2)
+            ax.plot(np.median(chance), place, "x", color=CHANCE, ms=6, mew=1.5)
         else:
             ax.text(1, place, NOT_RUN, color=GREY, fontsize=8, va="center")
     ax.plot([], [], "o", color=BLUE, ms=5, alpha=0.6, label="ours, a seed (bar: median)")
+    ax.plot([], [], "x", color=CHANCE, ms=6, mew=1.5, label="its alarms moved in time (median)")
     ax.set_yticks(y, rows["variant"])
     ax.set(xlim=(0, 100), ylim=(-0.7, len(rows) - 0.3), xlabel="events hit, %")
     ax.grid(axis="y", lw=0.4, color=GREY, alpha=0.4)

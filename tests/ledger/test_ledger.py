@@ -148,6 +148,11 @@ def test_the_sweeps_tables(empty):
     assert found["qualifier"] == "difference not shown" and "by seed -4, -4" in found["reason"]
     put(empty, "ablations/differences", paired.assign(seeds=10, tier="cpu", **{"95% low": -4.5, "95% high": -3.5}))
     assert row(empty, "T2.no_moe.hits")["qualifier"] == "difference not shown"  # of another tier
+    put(empty, "table2", SWEEP.assign(p=[0.01, 0.2, 0.01, np.nan, 0.3]))
+    found = row(empty, "T2.no_moe.hits")  # the rules: a match that chance gives with p above 0.05 is marked
+    assert (found["verdict"], found["qualifier"], found["chance_p"]) == ("match", "no better than chance", 0.2)
+    found = row(empty, "S44.no_moe.delta")  # a difference is no count of hits
+    assert (found["verdict"], found["qualifier"], found["chance_p"]) == ("match", "", None)
     put(empty, "table2", SWEEP.assign(tier="cpu", n_seeds=1))
     found = row(empty, "S44.no_moe.delta")
     assert (found["verdict"], found["qualifier"]) == ("close", "tier cpu, 1 seed")

@@ -21,6 +21,7 @@ from anomaly_routing.evaluation.detection import (
     relative_window,
 )
 from anomaly_routing.evaluation.inputs import PlacedEvents, ScoredDays, place_events, scored_days
+from anomaly_routing.evaluation.placebo import circular_shift
 from anomaly_routing.evaluation.statistics import ranking_scores
 from anomaly_routing.evaluation.thresholds import (
     BUDGETS,
@@ -127,6 +128,18 @@ def count_hits(alarms: Alarms, window: str = "sessions_5", dates: str = "primary
         "lead": float(np.median(leads)) if len(leads) else None,
         "per_event": {event: {"hit": bool(hit) if judged else None} for event, hit, judged in pairs},
     }
+
+
+def by_chance(alarms: Alarms) -> dict[str, float | None]:
+    """`chance`: hits of these alarms when they are moved in time, on average; `p`: of at least as many hits then.
+
+    Both None without an event that has a verdict (`circular_shift`; five sessions, primary dates).
+    """
+    days, judged, positions = alarms.days, alarms.judged, alarms.events.positions
+    windows = detection_windows(days.sessions, positions)
+    known = detect(alarms.alarm, judged, positions, windows).judged
+    placebo = circular_shift(alarms.alarm, windows[known] & judged, [days.val & judged, days.test & judged])
+    return {"chance": placebo.expected if placebo else None, "p": placebo.p if placebo else None}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Tables 2, 4, 6, 7 and 8 from the ablations' files: variant, hits, n_events, lead, n_seeds, tier, status.
+"""Tables 2, 4, 6, 7 and 8 from the ablations' files: variant, hits, n_events, lead, n_seeds, tier, status, and p.
 
 Changes against `full` (events, paired by seed) come from columns `delta`, `delta_low`, `delta_high` where they are
 there, else from `ablations/differences.csv`, else from the two levels, then without an interval.
@@ -52,6 +52,7 @@ def row_of(sources: Sources, number: int, variant: str) -> dict[str, Any]:
 
 
 def finding(row: dict[str, Any], value: float, by: str = "", **more: Any) -> Finding:
+    p = row.get("p", float("nan"))  # how often the same alarms, moved in time, hit as many
     return Finding(
         float(value),
         by,
@@ -59,7 +60,7 @@ def finding(row: dict[str, Any], value: float, by: str = "", **more: Any) -> Fin
         tier=str(row["tier"]),
         protocol="paper",
         beside={"alarm days": row.get("alarm_rate")},
-        **{"result": f"hits of {row['variant']}"} | more,
+        **{"result": f"hits of {row['variant']}", "chance_p": None if pd.isna(p) else float(p)} | more,
     )
 
 
@@ -119,7 +120,7 @@ def variant_change(claim: Claim, sources: Sources) -> Finding:
     events, seeds = difference(sources, 2, variant)
     change = scaled(events, 100 / row["n_events"], claim.value)
     note = f"events by seed {seeds}" if seeds else ""
-    return finding(row, change.ours, "rates", low=change.low, high=change.high, note=note)
+    return finding(row, change.ours, "rates", low=change.low, high=change.high, note=note, chance_p=None)
 
 
 @decides("T2.*.lead", "T6.*.lead", "T8.*.lead", stage="ablations")
