@@ -9,7 +9,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.collections import LineCollection
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as Outline
 from PIL import Image
 from tqdm import tqdm
 
@@ -115,10 +116,10 @@ def draw_map(
     i, j = np.nonzero(weight > cut)
     inside = focus[i] | focus[j]
     for chosen, colour, width in ((~inside, GREY, 0.5), (inside, RED, 0.9)):
-        lines = np.stack([place[i[chosen]], place[j[chosen]]], 1)
-        ax.add_collection(
-            LineCollection(lines, colors=colour, linewidths=width, alpha=0.4, zorder=1, rasterized=raster)
-        )
+        ends = np.stack([place[i[chosen]], place[j[chosen]]], 1)
+        edges = Outline.make_compound_path(*map(Outline, ends))  # one path: a line of SVG an edge, not three
+        style = {"ec": colour, "lw": width, "alpha": 0.4, "zorder": 1, "rasterized": raster}
+        ax.add_patch(PathPatch(edges, fill=False, **style))
     known = np.isfinite(score)
     picture = ax.scatter(*place[known].T, c=score[known], cmap=SCORE_COLOURS, vmin=0, vmax=1, s=size, zorder=2,
                          edgecolors=INK, linewidths=0.4, rasterized=raster)  # fmt: skip
