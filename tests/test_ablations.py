@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 from anomaly_routing import ablations
 from anomaly_routing.ablations import best_case, differences, events_needed, find_runs, judge, judge_all, missing, table
 from anomaly_routing.evaluation.detection import WINDOWS
-from anomaly_routing.runs import Run, RunStore, read_run
+from anomaly_routing.runs import Run, RunKey, RunStore, read_run
 from anomaly_routing.scoreboard import evaluate_run
 from anomaly_routing.specification import CHOICES, ONE, by_choice, over_seeds, specification_curve
 from anomaly_routing.sweep import Task, key_of
@@ -127,8 +127,13 @@ def test_a_table_has_the_interface_and_says_what_was_not_run(lines, catalogue):
     assert (full["lowest seed"], full["highest seed"], full["mean hits"]) == (1, 2, 1.5)
     assert got.iloc[2][["hits", "lead", "alarm_rate"]].isna().all() and got.n_seeds.tolist() == [2, 2, 0, 1]
     lacking = missing(catalogue.tables, catalogue, without, "m", "narrow")
-    assert lacking.variants.tolist() == ["no_moe"] and "--market m --tier narrow --tables table2" in lacking.command[0]
-    assert missing(catalogue.tables, catalogue, lines, "m", "narrow").empty
+    assert lacking.variants.tolist() == ["full (1), no_moe (3)"] and lacking["trainings missing"].tolist() == [4]
+    assert "--market m --tier narrow --tables table2 --seeds 3" in lacking.command[0]
+    whole = {name: {seed: {} for seed in range(3)} for name in lines}
+    assert missing(catalogue.tables, catalogue, whole, "m", "narrow").empty
+    assert missing(catalogue.tables, catalogue, whole, "m", "gpu")["seeds wanted"].tolist() == [10]
+    other = {"table4": ROWS}  # one seed in a cheap tier
+    assert missing(other, catalogue, without, "m", "narrow").variants.tolist() == ["no_moe"]
 
 
 def test_differences_are_of_the_same_seed_with_students_interval(lines):
@@ -138,8 +143,28 @@ def test_differences_are_of_the_same_seed_with_students_interval(lines):
     assert got.loc["no_mpi", ["95% low", "95% high"]].tolist() == pytest.approx([expected.low, expected.high])
     assert (got.real == "too few seeds").all()
     assert got.loc["no_moe", "seeds"] == 1 and got["95% low"].isna()["no_moe"]
-    assert got.loc["no_moe", ["only variant", "only full", "p, first seed"]].tolist() == [0, 2, 0.5]
+    assert got.loc["no_moe", ["only variant", "only base", "p, first seed"]].tolist() == [0, 2, 0.5]
     assert differences(["full"], lines).empty
+    own = differences(["no_moe"], lines, {"no_moe": "no_mpi"}).iloc[0]
+    assert (own.base, own["difference of each seed"], own["mean"]) == ("no_mpi", "-1", -1)
+
+
+def test_a_row_is_compared_with_the_default_of_its_own_setting():
+    own = ablations.bases(read_catalogue(ROOT / "variants.yaml").tables)
+    assert own["lstm_hidden_64"] == own["lstm_hidden_256"] == "lstm_hidden_128" and own["window_40"] == "window_20"
+    assert not {"no_moe", "top_k_10", "gamma1_0.02"} & set(own), "these change one key of `full`"
+
+
+def test_every_seed_says_whether_its_gate_collapsed(catalogue, tmp_path):
+    paths = {}
+    for variant, seed, largest in (("full", 0, 1.0), ("full", 1, 0.4), ("full", 2, 0.5), ("no_moe", 0, 1.0)):
+        line = {"epoch": 3, "mean_max_w": largest}
+        info = {"history": [line | {"epoch": 2, "mean_max_w": 0.1}, line], "best": {"val": {"epoch": 3}}}
+        run = Run(np.zeros((0, 0), np.float32), pd.DatetimeIndex([]), [], pd.DataFrame(), info)
+        paths[variant, seed] = RunStore(tmp_path).save(RunKey("m", "intended", variant, seed, {}, "", 1), run)
+    weights = ablations.largest_weights(paths)
+    assert weights == {"full": [1.0, 0.4, 0.5], "no_moe": [1.0]}
+    assert ablations.collapsed(weights, catalogue, 0.99) == {"full": (1, 3)}, "one expert alone cannot collapse"
 
 
 def test_only_ten_seeds_call_a_difference_real_or_not(lines):

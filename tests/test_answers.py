@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +25,7 @@ from anomaly_routing.ledger.answers import ANSWERS, answer, answer_table, read_a
 from anomaly_routing.ledger.deciders.companions import ELSEWHERE, WAITS
 from anomaly_routing.ledger.registry import decider_of, deciders
 from anomaly_routing.ledger.sources import PAPER_MARKET, Sources
-from anomaly_routing.ledger.verdict import NOT_RUN, Finding, judge
+from anomaly_routing.ledger.verdict import NOT_RUN, judge
 from anomaly_routing.model.network import Network
 from anomaly_routing.paths import MarketPaths
 from anomaly_routing.runs import Run, RunStore
@@ -40,8 +42,9 @@ LINE = {"smooth": 0.01, "corr_l1_l2": 0.3, "mean_w": [0.3, 0.3, 0.2, 0.2], "mean
 
 def verdict(line: dict) -> str:
     """As the ledger gives it."""
-    known = {k: v for k, v in line.items() if k not in ("id", "holds", "value")}
-    return str(judge(CLAIMS[line["id"]], Finding(line.get("holds", line.get("value")), **known), RULES))
+    with NamedTemporaryFile(suffix=".csv") as file:
+        answer_table([line]).to_csv(file.name, index=False)
+        return str(judge(CLAIMS[line["id"]], read_answers(Path(file.name))[line["id"]], RULES))
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -159,6 +162,23 @@ def test_a_direction_flips_with_its_sign(answered, right):
     line = answered(seeds("full", full) | seeds("no_smooth", other))["S3.lsmooth"]
     assert line["value"] == pytest.approx(0.0145 if right else -0.0145)
     assert verdict(line) == ("match" if right else "differs")
+
+
+def test_weights_that_stand_still_have_no_change_to_smooth(answered):
+    """A gate that gives every stock-day to one expert: the sign of a rounding decides nothing."""
+    still, less = made_up(smooth=8e-34), made_up(smooth=5e-36)
+    line = answered({("full", 0, "narrow"): less, ("no_smooth", 0, "narrow"): still})["S3.lsmooth"]
+    assert line["value"] == 0 and verdict(line) == "differs"
+    moving = answered({("full", 0, "narrow"): less, ("no_smooth", 0, "narrow"): made_up(smooth=1e-3)})["S3.lsmooth"]
+    assert moving["value"] == 1e-3
+
+
+def test_few_seeds_have_a_range_and_no_interval(answered):
+    runs = [made_up(corr_l1_l2=r) for r in (0.9, 0.5, 0.7)]
+    line = answered(seeds("no_div", runs, "narrow"))["S44.collapse_r"]
+    assert (line["low"], line["high"], line["ranged"]) == (0.5, 0.9, True) and line["by_seed"] == "0.9; 0.5; 0.7"
+    many = answered(seeds("no_div", [*runs, *runs], "narrow"))["S44.collapse_r"]
+    assert not many["ranged"] and many["low"] > 0.5 and many["high"] < 0.9
 
 
 def test_the_lead_that_a_fixed_share_costs(answered):

@@ -78,14 +78,15 @@ def every_reading(whole, everything):
 
 def test_what_a_whole_run_allows(every_reading):
     """By hand: per stop rule four scores by six cuts and *any* by one, each with and without the index; the survivors
-    once more by one rule and the score alone; the other two indices only where there is an index."""
+    once more by one rule and the score alone; the other two indices only where there is an index. The survivors' scores
+    begin with the validation year, so that four budgets judge no event of it: no *all* of their four scores."""
     counts = every_reading.groupby("model").size()
-    assert counts["full"] == 30 * (2 * 2 * (4 * 6 + 1) + (4 * 6 + 1))
+    assert counts["full"] == 30 * (2 * 2 * (4 * 6 + 1) + (4 * 6 + 1)) - 15 * 4 * 4
     assert counts["literal_mpi_c3"] == counts["literal_mpi_c4"] == 30 * 2 * (4 * 6 + 1)
     assert set(every_reading.cuts) == {"validation", "shared budget", *(f"matched_{b}" for b in BUDGETS)}
     away = every_reading[every_reading.universe == "survivors"]
     assert set(away.second) == {ONE} and set(away.aggregation) == {"mean", "max", "banks", "share", "any"}
-    assert set(away.stop) == {"tail"}
+    assert set(away.stop) == {"tail"} and set(away[away.cuts.str.startswith("matched")].events) == {"test"}
 
 
 @pytest.mark.parametrize(
@@ -137,10 +138,14 @@ def test_the_models_of_the_curve_are_all_stored_seeds_of_the_presets_and_flags(e
 
     current = [stored("intended", "full", seed) for seed in (0, 1, 2)]
     current += [stored("literal", "full", 0), stored("intended", "all_samples", 0)]
-    swept = {("full", 0): current[0], ("literal_tau_rule", 4): tmp_path / "a", ("no_moe", 0): tmp_path / "b"}
-    got = curve_models(current, {"cpu": swept, "narrow": {("full", 1): tmp_path / "c"}}, everything)
+    later = replace(whole.run, info=whole.run.info | {"lookahead": True})
+    ahead = RunStore(tmp_path).save(RunKey("m", "intended", "literal_score_stats", 0, {}, "hash", 1), later)
+    swept = {("full", 0): current[0], ("literal_tau_rule", 4): whole.path, ("no_moe", 0): tmp_path / "none"}
+    swept |= {("literal_score_stats", 0): ahead}
+    got = curve_models(current, {"cpu": swept, "narrow": {("full", 1): whole.path}}, everything)
     assert got.groupby("model").seed.agg(list).to_dict() == {
         "intended, cpu": [0, 1, 2], "literal, cpu": [0], "literal_tau_rule, cpu": [4], "full, narrow": [1],
+        "literal_score_stats (sees later days), cpu": [0],
         **{f"literal_mpi_c{k}, cpu": [0, 1, 2] for k in (3, 4)}, **{f"literal_mpi_c{k}, narrow": [1] for k in (3, 4)},
     }  # fmt: skip
 

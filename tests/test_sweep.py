@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -20,7 +22,7 @@ from joblib.externals.loky import get_reusable_executor
 
 from anomaly_routing import dispatch, sweep
 from anomaly_routing.dispatch import Task, run, work
-from anomaly_routing.packing import lean
+from anomaly_routing.packing import WATCHED, lean
 from anomaly_routing.runs import RunKey, RunStore, read_meta, read_run
 from anomaly_routing.sweep import lacking, tasks
 from anomaly_routing.tensors import Tensors
@@ -133,6 +135,20 @@ def test_a_real_run_of_a_sweep_takes_15_kilobytes(tmp_path):
     assert saved.stat().st_size < 15_000
 
 
+def test_a_lean_run_keeps_the_errors_of_the_stock_that_is_asked_for():
+    """Of the real market's first seed, which keeps every stock's: those of one stock in one span."""
+    path = next((ROOT / "reports" / "us100" / "runs" / "model").glob("intended--full--seed0--*.npz"))
+    whole = read_run(path)
+    kept = lean(whole, "2021-12-31")
+    assert kept.tickers == [WATCHED[0]] and not kept.score.size and set(kept.extras) == {"days", "expert_error"}
+    days = pd.DatetimeIndex(whole.extras["days"])
+    assert pd.DatetimeIndex(kept.extras["days"]).equals(days[(days >= WATCHED[1]) & (days <= WATCHED[2])])
+    for day, errors in zip(kept.extras["days"], kept.extras["expert_error"], strict=True):
+        own = whole.extras["expert_error"][days.get_loc(day), whole.tickers.index(WATCHED[0])]
+        assert errors.shape == (1, 4) and (errors[0] == own).all() and (own > 0).all()
+    assert lean(replace(whole, tickers=["A"] * 100), "2021-12-31").extras == {}
+
+
 # --- faults ----------------------------------------------------------------------------------------------------------
 def test_killed_ten_times_at_random_it_ends_as_undisturbed(market, undisturbed, tmp_path):
     """The whole process group, sweep and workers, as when the machine goes down."""
@@ -219,11 +235,11 @@ def no_space(self, *args):
 
 def test_a_training_that_fails_is_named_and_the_others_run(market, tmp_path, capsys):
     content = yaml.safe_load((market / "variants.yaml").read_text())
-    content["variants"]["too_long"] = {"model": {"window": 900}}
+    content["variants"]["too_large"] = {"training": {"batch_sessions": 900}}
     (market / "with_fault.yaml").write_text(yaml.safe_dump(content))
-    order = command(market, tmp_path, "--variants", "too_long", "full", "--seeds", "1")
+    order = command(market, tmp_path, "--variants", "too_large", "full", "--seeds", "1")
     order[order.index("--variants-file") + 1] = str(market / "with_fault.yaml")
     with pytest.raises(SystemExit) as stopped:
         sweep.main(order)
-    assert stopped.value.code == 1 and "too_long, seed 0" in capsys.readouterr().err
+    assert stopped.value.code == 1 and "too_large, seed 0" in capsys.readouterr().err
     assert len(list(tmp_path.glob("*.npz"))) == 1

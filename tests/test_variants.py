@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +14,7 @@ from anomaly_routing.model.config import DESIGN, PRESETS, make_config
 from anomaly_routing.model.training import chunks, make_training
 from anomaly_routing.panel import Splits
 from anomaly_routing.runs import read_meta
+from anomaly_routing.sweep import Task, key_of
 from anomaly_routing.train import Job, expand
 from anomaly_routing.variant_data import placed, rescaled, view
 from anomaly_routing.variants import read_catalogue
@@ -239,8 +240,23 @@ WRONG = {
             ("tau_rule", "the largest weight", {"routing_rule": "hard", "tau_rule": "rising"}),
             ("gamma1", "one expert", {"mechanisms": "one", "gamma1": 0.5}),
             ("mpi_c4", "one expert", {"mechanisms": "one", "mpi_c4": "std"}),
+            ("balance", "one expert", {"mechanisms": "one", "balance": 1.0}),
+            ("contagion_sees", "one expert", {"mechanisms": "one", "contagion_sees": "refined"}),
+            ("gcn_loops", "no prior", {"use_prior": False, "gcn_loops": False}),
+            ("top_k", "the prior alone", {"alpha_rule": "fixed", "alpha_fixed": 1, "top_k": 5}),
+            ("sources", "the prior alone", {"alpha_rule": "fixed", "alpha_fixed": 1.0, "sources": "temporal"}),
+            (
+                "fusion_scale",
+                "the learned graph alone",
+                {"alpha_rule": "fixed", "alpha_fixed": 0, "fusion_scale": "raw"},
+            ),
         )
     },
+    "lessons that nobody writes": (lambda c: c["variants"].update(x={"model": {"teach": 0.5}}), "x: teach needs"),
+    "an index that is not looked at": (
+        lambda c: c["variants"].update(x={"run": "full", "channel": "score", "index": "mpi_c3"}),
+        "x: index says nothing with channel: score",
+    ),
     "a graph of nothing": (
         lambda c: c["variants"].update(x={"model": {"use_prior": False, "alpha_rule": "fixed", "alpha_fixed": 1.0}}),
         "leave no graph",
@@ -294,6 +310,19 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
 def test_samples_that_a_market_has_not_are_refused(data, message):
     with pytest.raises(ValueError, match=message):
         placed(small_tensors(), data)
+
+
+def test_a_window_that_reaches_before_the_first_session_is_refused(catalogue):
+    tensors = small_tensors()
+    first = int(np.flatnonzero(tensors.train)[0])
+
+    def long(window: int):
+        own = replace(catalogue.variants["window_10"], model={"window": window}, data={})
+        return replace(catalogue, variants=catalogue.variants | {"window_10": own})
+
+    assert key_of(Task("window_10", 0), long(first + 1), tensors, "cpu")
+    with pytest.raises(ValueError, match=rf"window_10: the first sample has {first} sessions .*later: 1}} or more"):
+        key_of(Task("window_10", 0), long(first + 2), tensors, "cpu")
 
 
 # --- data ------------------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ import pandas as pd
 from anomaly_routing.ablations import REFERENCE
 from anomaly_routing.evaluation.detection import detect, detection_windows
 from anomaly_routing.evaluation.readings import raise_alarms
-from anomaly_routing.ledger.answers import answer
-from anomaly_routing.ledger.intervals import t_interval
+from anomaly_routing.ledger.answers import BETWEEN, answer
+from anomaly_routing.ledger.intervals import over_seeds
 from anomaly_routing.panel import Splits
 from anomaly_routing.runs import Run, read_run
 from anomaly_routing.scoreboard import channels
@@ -26,6 +26,7 @@ from anomaly_routing.scoreboard import channels
 SVB = "E01"  # in `events.yaml`
 OUTAGE = ("CRWD", "2024-07-19")
 LIQUIDITY = 1  # place of its expert
+STILL = 1e-8  # mean squared change of weights that do not move: a gate that gives every stock-day to one expert
 Found = dict[str, dict[tuple[str, int], Path]]  # tier -> (variant, seed) -> file
 
 
@@ -43,7 +44,8 @@ class Trained:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The log of the epoch that the validation rule chose; its diagnostics are of the validation stock-days."""
+        """The log of the epoch that the validation rule chose: losses of its training batches, `smooth` among them, and
+        diagnostics of the validation stock-days."""
         epoch = self.run.info["best"]["val"]["epoch"]
         return next(line for line in self.run.info["history"] if line["epoch"] == epoch)
 
@@ -71,7 +73,7 @@ class Trained:
         return float(found.lead[0]) if found.hit[0] else 0.0
 
     def error(self, ticker: str, day: str, expert: int) -> float:
-        """An expert's error for a stock on a session; NaN in a run that keeps no single stocks."""
+        """An expert's error for a stock on a session; NaN in a run that does not keep it."""
         days = pd.DatetimeIndex(self.run.extras.get("days", []))
         if "expert_error" not in self.run.extras or pd.Timestamp(day) not in days or ticker not in self.run.tickers:
             return np.nan
@@ -91,9 +93,10 @@ class Question:
 QUESTIONS = {
     "S3.lsmooth": Question(
         ("no_smooth", REFERENCE),
-        lambda without, full: without.best["smooth"] - full.best["smooth"],
+        lambda without, full: _still(without.best["smooth"]) - _still(full.best["smooth"]),
         "direction",
-        "mean squared change of the weights in a session, without the term minus with it",
+        "mean squared change of the weights in a session, training batches of the best epoch, without the term minus "
+        "with it; weights that do not move at all count as zero",
     ),
     "S44.fixed_delays": Question(
         ("fixed05", REFERENCE),
@@ -146,10 +149,15 @@ def _answered(
                 values.append(value)
                 devices |= {part.run.info["device"] for part in parts}
         if values:
-            low, high = t_interval(np.array(values))
-            how = {"low": low, "high": high, "n_seeds": len(values), "tier": tier, "device": "/".join(sorted(devices))}
+            how = {"n_seeds": len(values), "tier": tier, "device": "/".join(sorted(devices))} | over_seeds(values)
+            if "by_seed" in how:
+                how["by_seed"] = BETWEEN.join(map(repr, how["by_seed"]))
             return answer(name, float(np.mean(values)), question.by, note=question.note, **how)
     return None
+
+
+def _still(change: float) -> float:
+    return change if change > STILL else 0.0
 
 
 def _common(runs: Iterable[tuple[str, int]], variants: tuple[str, ...]) -> list[int]:

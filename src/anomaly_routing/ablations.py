@@ -5,6 +5,7 @@ Nothing is trained here. A run is found by its key, so runs of other data, arith
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +23,15 @@ from anomaly_routing.evaluation.summary import median_seed
 from anomaly_routing.ledger.intervals import t_interval
 from anomaly_routing.panel import Splits
 from anomaly_routing.plots import BLUE, CHANCE, GREY, PAPER
-from anomaly_routing.runs import Run, RunStore, read_run
+from anomaly_routing.runs import Run, RunStore, read_meta, read_run
 from anomaly_routing.scoreboard import channels
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.variant_data import placed
 from anomaly_routing.variants import REFERENCE, Catalogue, as_read
 
 NUMBERS = (2, 4, 6, 7, 8)  # the paper's tables of variants
+OWN_BASES = {"T4.bilstm.": "T4.bilstm.128", "T8.": "T8.20"}  # their default is no `full`: other units, later samples
+ONE_SEED = ("table4", "table8", "designs")  # in a tier with fewer than ten seeds (SPEC 8)
 RUN, NOT_RUN = "run", "not run"
 INTERFACE = [
     "variant",
@@ -122,7 +125,7 @@ def table(
     lines : tier -> variant -> seed -> `judge`. The first tier has every row, run or not; others add what they have run.
     Columns `INTERFACE`, then the claim, the seeds' range, mean, what chance hits, the test events under both protocols
     and the companions of A06. Hits, lead, alarm rate and chance are one seed's, the median one of each protocol, as in
-    Table 1; the companions are means over seeds.
+    Table 1; p is the median over seeds, the companions are means over them.
     """
     first = next(iter(lines))
     return pd.DataFrame([
@@ -154,8 +157,13 @@ def _row(claim: str, name: str, seeds: dict[int, dict], claims: dict[str, Any], 
         "lowest seed": min(hits),
         "highest seed": max(hits),
         "mean hits": np.mean(hits),
-        **{key: one[key] for key in ("chance", "p", "hits_test", "n_test", "p_test")},
-        **{f"matched: {key}": other[key] for key in ("hits_test", "p_test", "alarm_rate")},
+        "chance": one["chance"],
+        "p": _median([p["p"] for p in paper]),
+        **{key: one[key] for key in ("hits_test", "n_test")},
+        "p_test": _median([p["p_test"] for p in paper]),
+        "matched: hits_test": other["hits_test"],
+        "matched: p_test": _median([p["p_test"] for p in matched]),
+        "matched: alarm_rate": other["alarm_rate"],
         **{key: one[key] for key in ("hits_val", "n_val")},
         **{name: _mean([p[name] for p in paper]) for name in ("recall", "auc_val")},
         "look-ahead": "yes" if any(p["lookahead"] for p in paper) else "",
@@ -167,15 +175,35 @@ def _mean(values: list[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-# --- differences -----------------------------------------------------------------------------------------------------
-def differences(names: Iterable[str], lines: dict[str, dict[int, dict]], reference: str = REFERENCE) -> pd.DataFrame:
-    """Each variant minus `reference`, seed by seed: hits, their 95% interval over seeds, and the paired exact tests.
+def _median(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.median(known)) if known else None
 
+
+# --- differences -----------------------------------------------------------------------------------------------------
+def bases(tables: dict[str, list[tuple[str, str]]]) -> dict[str, str]:
+    """Variant -> what it is compared with, where that is not `full`: the default cell of its own setting."""
+    named = {claim: variant for rows in tables.values() for claim, variant in rows}
+    return {
+        variant: named[base]
+        for claim, variant in named.items()
+        for start, base in OWN_BASES.items()
+        if claim.startswith(start) and base in named
+    }
+
+
+def differences(
+    names: Iterable[str], lines: dict[str, dict[int, dict]], base_of: dict[str, str] | None = None
+) -> pd.DataFrame:
+    """Each variant minus its base, seed by seed: hits, their 95% interval over seeds, and the paired exact tests.
+
+    base_of : of `bases`; every other variant is compared with `full`.
     The interval is Student's, None with one seed. p: the first common seed's exact McNemar test over events, and the
     smallest of all seeds. `real`: whether the interval of at least `ENOUGH` seeds excludes 0 (SPEC 10).
     """
     rows = []
     for name in dict.fromkeys(names):
+        reference = (base_of or {}).get(name, REFERENCE)
         common = sorted(set(lines[name]) & set(lines[reference]))
         both = [(lines[name][seed], lines[reference][seed]) for seed in common]
         if all(a is b for a, b in both):  # no common seed, or the reference under another name
@@ -186,6 +214,7 @@ def differences(names: Iterable[str], lines: dict[str, dict[int, dict]], referen
         low, high = t_interval(delta)
         rows.append({
             "variant": name,
+            "base": reference,
             "seeds": len(common),
             "difference of each seed": ", ".join(f"{d:+.0f}" for d in delta),
             "mean": delta.mean(),
@@ -193,12 +222,12 @@ def differences(names: Iterable[str], lines: dict[str, dict[int, dict]], referen
             "95% high": high,
             "real": TOO_FEW if len(common) < ENOUGH else "yes" if low > 0 or high < 0 else "no",
             "only variant": tests[0]["only_a"],
-            "only full": tests[0]["only_b"],
+            "only base": tests[0]["only_b"],
             "p, first seed": tests[0]["p"],
             "p, smallest": min(test["p"] for test in tests) if all(test["p"] is not None for test in tests) else None,
             "alarm days": np.mean([a["alarm_rate"] - b["alarm_rate"] for a, b in pairs]),
         })  # fmt: skip
-    columns = ["variant", "seeds", "difference of each seed", "mean", "95% low", "95% high", "real"]
+    columns = ["variant", "base", "seeds", "difference of each seed", "mean", "95% low", "95% high", "real"]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
@@ -220,23 +249,65 @@ def events_needed(level: float = LEVEL) -> int:
 
 
 # --- what is missing -------------------------------------------------------------------------------------------------
+def planned_seeds(catalogue: Catalogue, table: str, tier: str) -> int:
+    """Seeds that a table asks of a tier: all of the tier's; but one of `ONE_SEED` where those are fewer than ten."""
+    seeds = catalogue.seeds[tier]
+    return 1 if table in ONE_SEED and seeds < ENOUGH else seeds
+
+
+def lacking(
+    tables: dict[str, list[tuple[str, str]]], catalogue: Catalogue, lines: dict[str, dict], tier: str
+) -> set[tuple[str, int]]:
+    """(variant, seed) of every training that some table asks for and that has no run."""
+    return {
+        (own, seed)
+        for name, cells in tables.items()
+        for own in (catalogue.run_of(v, tier) for _, v in cells)
+        for seed in range(planned_seeds(catalogue, name, tier))
+        if seed not in lines[own]
+    }
+
+
 def missing(
     tables: dict[str, list[tuple[str, str]]], catalogue: Catalogue, lines: dict[str, dict], market: str, tier: str
 ) -> pd.DataFrame:
-    """One row a table with cells that were not run: which variants, the reason, and the command that would run them."""
+    """One row a table that lacks trainings: of which variants and how many seeds of each, the reason, and the command
+    that would run them."""
     rows = []
     for name, cells in tables.items():
-        own = [catalogue.run_of(v, tier) for _, v in cells if not lines[v]]
-        absent = [v for v in dict.fromkeys(own) if not lines[v]]
-        if absent:
+        wanted = planned_seeds(catalogue, name, tier)
+        if absent := Counter(variant for variant, _ in sorted(lacking({name: cells}, catalogue, lines, tier))):
             rows.append({
                 "table": name,
-                "trainings missing": len(absent),
-                "variants": ", ".join(absent),
+                "seeds wanted": wanted,
+                "trainings missing": absent.total(),
+                "variants": ", ".join(v if wanted == 1 else f"{v} ({n})" for v, n in absent.items()),
                 "reason": f"no run of tier {tier} in the store",
-                "command": f"python -m anomaly_routing.sweep --market {market} --tier {tier} --tables {name}",
+                "command": f"python -m anomaly_routing.sweep --market {market} --tier {tier} --tables {name} "
+                f"--seeds {wanted}",
             })  # fmt: skip
-    return pd.DataFrame(rows, columns=["table", "trainings missing", "variants", "reason", "command"])
+    columns = ["table", "seeds wanted", "trainings missing", "variants", "reason", "command"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+# --- routing ---------------------------------------------------------------------------------------------------------
+def largest_weights(found: dict[tuple[str, int], Path]) -> dict[str, list[float]]:
+    """Variant -> of each seed the mean largest routing weight in the best epoch by the validation rule."""
+    weights: dict[str, list[float]] = {}
+    for (variant, _seed), path in found.items():
+        info = read_meta(path)["info"]
+        best = next(line for line in info["history"] if line["epoch"] == info["best"]["val"]["epoch"])
+        weights.setdefault(variant, []).append(best["mean_max_w"])
+    return weights
+
+
+def collapsed(weights: dict[str, list[float]], catalogue: Catalogue, cut: float) -> dict[str, tuple[int, int]]:
+    """Variant -> in how many of its seeds one expert takes a share above `cut`, and of how many; without those that
+    have one expert, or take the largest weight alone, by their own design."""
+    designed = {v for v, own in catalogue.variants.items()
+                if own.model.get("mechanisms") == "one" or own.model.get("routing_rule") == "hard"}  # fmt: skip
+    counts = {v: (sum(w > cut for w in of), len(of)) for v, of in weights.items() if v not in designed}
+    return {v: (n, seeds) for v, (n, seeds) in counts.items() if n}
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -251,12 +322,13 @@ def draw_rates(ax: plt.Axes, rows: pd.DataFrame, lines: dict[str, dict[int, dict
         )
         ax.plot(seeds, [place] * len(seeds), "o", color=BLUE, ms=5, alpha=0.45)
         if seeds:
-            ax.plot(np.median(seeds), place, "|", color=BLUE, ms=14, mew=2)
-            ax.plot(np.median(chance), place, "x", color=CHANCE, ms=6, mew=1.5)
+            own = median_seed([line["paper"] for line in lines[name].values()], list(lines[name]))
+            ax.plot(seeds[own], place, "|", color=BLUE, ms=14, mew=2)
+            ax.plot(chance[own], place, "x", color=CHANCE, ms=6, mew=1.5)
         else:
             ax.text(1, place, NOT_RUN, color=GREY, fontsize=8, va="center")
-    ax.plot([], [], "o", color=BLUE, ms=5, alpha=0.6, label="ours, a seed (bar: median)")
-    ax.plot([], [], "x", color=CHANCE, ms=6, mew=1.5, label="its alarms moved in time (median)")
+    ax.plot([], [], "o", color=BLUE, ms=5, alpha=0.6, label="ours, a seed (bar: the median one)")
+    ax.plot([], [], "x", color=CHANCE, ms=6, mew=1.5, label="that one's alarms moved in time")
     ax.set_yticks(y, rows["variant"])
     ax.set(xlim=(0, 100), ylim=(-0.7, len(rows) - 0.3), xlabel="events hit, %")
     ax.grid(axis="y", lw=0.4, color=GREY, alpha=0.4)

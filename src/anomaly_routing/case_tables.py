@@ -18,7 +18,7 @@ from anomaly_routing.runs import RunStore, read_meta, read_run
 
 BREADTH_QUANTILE = 0.95
 NO_COLUMN = (
-    "The error without experts has no column: the sweep keeps no single stocks of that variant, so no command fills it."
+    "The error without experts has no column: no run of stage model is of that variant; notebook 06 asks the sweep's."
 )
 
 
@@ -26,7 +26,7 @@ def crowdstrike_table(study: CaseStudy) -> pd.DataFrame:
     """Per preset and session: score, routing w1..w4, expert errors l1..l4; attention mass on technology.
 
     `no_moe_error` is that of the variant without experts, a column of SPEC 14; left out as long as no stored run of it
-    keeps single stocks. The sweep's runs of that variant keep daily series alone, so none does and no command fills it.
+    keeps single stocks. The sweep's runs of that variant keep this stock's errors, which notebook 06 judges (A95).
     """
     market = study.market
     mass = sector_mass(market, study.output, study.positions, TECHNOLOGY)
@@ -40,7 +40,7 @@ def crowdstrike_table(study: CaseStudy) -> pd.DataFrame:
 def no_moe_error(market: CaseMarket, ticker: str) -> pd.Series:
     """Error of a stock under the variant without experts, by session, of its first stored run that keeps single stocks;
     empty without one."""
-    for path in RunStore(market.paths.runs("model")).current():  # runs of a sweep keep daily series alone
+    for path in RunStore(market.paths.runs("model")).current():
         key = read_meta(path)["key"]
         run = read_run(path) if (key["method"], key["variant"]) == (DEFAULT_PRESET, "no_moe") else None
         if run and "expert_error" in run.extras:

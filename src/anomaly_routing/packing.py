@@ -20,6 +20,7 @@ CHANNELS = ("mean", "mpi", "mean@val", "mpi@val")  # of a lean run
 AGGREGATED = ("max@val", "banks@val", "share@val")  # other ways to make a day's score, less exactly
 PARTS = ("dispersion", "consensus", "dispersion@val", "consensus@val")  # for the index with the other two parts
 OTHER_BITS = 12
+WATCHED = ("CRWD", "2024-07-08", "2024-07-31")  # SPEC 14: what a model without experts misses of this stock's outage
 
 
 def device_name(device: torch.device) -> str:
@@ -97,11 +98,13 @@ def _daily(tensors: Tensors, found: Outcome, rule: str, cut_source: str) -> dict
 
 def lean(run: Run, train_end: str) -> Run:
     """What a run of a sweep keeps, 12 to 18 kB: the alarm channels, the other aggregations and two parts of the index
-    after `train_end`, and of the log the losses of every epoch and all of the best ones."""
+    after `train_end`, of the log the losses of every epoch and all of the best ones, and the expert errors of the one
+    stock and span that a claim about variants names (`WATCHED`)."""
     later = run.daily[run.daily.index > pd.Timestamp(train_end)]
     others = shortened(later[[name for name in (*AGGREGATED, *PARTS) if name in later]], OTHER_BITS)
     log = run.info["history"]
     best = sorted({line["epoch"] for line in run.info["best"].values()})
+    tickers, extras = _watched(run)
     info = run.info | {
         "history": [{k: v for k, v in log[epoch].items() if k != "module_seconds"} for epoch in best],
         "losses": {name: [float(f"{line[name]:.5g}") for line in log] for name in ("rec", *run.info["best"])},
@@ -110,8 +113,19 @@ def lean(run: Run, train_end: str) -> Run:
         run,
         score=np.zeros((0, 0), np.float32),
         score_sessions=run.score_sessions[:0],
-        tickers=[],
+        tickers=tickers,
         daily=pd.concat([later[list(CHANNELS)], others], axis=1),
         info=info,
-        extras={},
+        extras=extras,
     )
+
+
+def _watched(run: Run) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The stock, and `days` and `expert_error` [days, 1, K] of it; both empty without it or without errors."""
+    ticker, first, last = WATCHED
+    days = pd.DatetimeIndex(run.extras.get("days", []))
+    inside = (days >= first) & (days <= last)
+    if ticker not in run.tickers or "expert_error" not in run.extras or not inside.any():
+        return [], {}
+    errors = run.extras["expert_error"][inside][:, [run.tickers.index(ticker)]]
+    return [ticker], {"days": run.extras["days"][inside], "expert_error": errors.astype(np.float16)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,6 +50,9 @@ LEFT_OUT = {  # reading of SPEC 9 -> why no point stands for it
     "of presets are readings of one sentence, the ablations are other models",
     "matched budget for *some stock above its threshold*": "a series of zeros and ones has no quantile",
     "cuts without the event's own days, equal counts": "companions of the two cuts; the second looks ahead",
+    "all events under a matched budget, of survivors or a run of a sweep": "no session before the validation year is "
+    "stored of them, so that the budget can judge the test events alone, and *all* would be *test* once more",
+    "max, banks, share and any by the stop rule `tail`, of a run of a sweep": "it keeps them for the rule `val` alone",
     "without exogenous events, March 2023 as one": "companions of the count, in notebook 12; no reading of a sentence",
 }
 LARGEST = 500  # points^2, of a dot
@@ -74,16 +78,21 @@ def curve_models(
         key, info = (read_meta(path)[part] for part in ("key", "info"))
         if key["variant"] != REFERENCE:
             continue
-        later = " (sees later days)" if info["lookahead"] else ""
-        named = {f"{key['method']}{later}": full}
+        named = {f"{key['method']}{_later(info)}": full}
         if key["method"] == catalogue.preset:
             named |= {variant.name: variant for variant in index}
         rows += [(f"{name}, {info['tier']}", key["seed"], info["tier"], path, v) for name, v in named.items()]
     for tier, runs in found.items():
         for variant in (full, *index, *flags):
-            seeds = {seed: path for (name, seed), path in runs.items() if name == variant.run and path not in current}
-            rows += [(f"{variant.name}, {tier}", seed, tier, path, variant) for seed, path in seeds.items()]
+            for (name, seed), path in runs.items():
+                if name == variant.run and path not in current:
+                    later = _later(read_meta(path)["info"])
+                    rows.append((f"{variant.name}{later}, {tier}", seed, tier, path, variant))
     return pd.DataFrame(rows, columns=["model", "seed", "tier", "path", "variant"])
+
+
+def _later(info: dict[str, Any]) -> str:
+    return " (sees later days)" if info.get("lookahead") else ""
 
 
 def _is_flag(variant: Variant) -> bool:
@@ -99,7 +108,8 @@ def specification_curve(
     judged test sessions).
 
     models : columns model, seed, tier, path and variant, which says how the run is read (`as_read`). survivors : bool
-    [N], the stocks that neither left nor came late. A run that cannot be read so has no row.
+    [N], the stocks that neither left nor came late. A run that cannot be read so has no row; neither has *all* events
+    where the cuts judge none of the validation year's.
     """
     rows, placed = [], {}
     for one in tqdm(models.itertuples(), total=len(models), desc="readings", unit="run"):
@@ -114,7 +124,10 @@ def specification_curve(
                 alarms = alarms_of(days, placed[where][0], cuts, fixed, past)
                 own = {"model": one.model, "seed": one.seed, "tier": one.tier, **chosen}
                 own |= {"cuts": MATCHED.get(cuts, cuts), "alarm_rate": alarms.rate}
-                rows += [own | found for found in count_readings(alarms, placed[where][1])]
+                early = placed[where][0].subset(placed[where][0].split == "val").positions
+                blind = len(early) and not alarms.judged[: early.max() + 1].any()
+                found = count_readings(alarms, placed[where][1])
+                rows += [own | one for one in found if not (blind and one["events"] == "all")]
     curve = pd.DataFrame(rows)
     curve["share"] = curve["hits"] / curve["n_events"].where(curve["n_events"] > 0)
     return curve.dropna(subset="share").reset_index(drop=True)
@@ -170,25 +183,36 @@ def over_seeds(curve: pd.DataFrame) -> pd.DataFrame:
 
 def by_choice(readings: pd.DataFrame, goal: float) -> pd.DataFrame:
     """For every value of every choice: how many readings (`over_seeds`), their median share and alarm rate, how many
-    reach `goal`."""
+    reach `goal`; and what it changes by itself.
+
+    The medians are of other mixtures of the other choices, since not every run keeps every series. `change` compares
+    like with like: the mean change of the share from `against`, the choice's commonest value, over the `alike` readings
+    that have the same other choices.
+    """
     rows = []
     for choice, what in CHOICES.items():
+        others = [name for name in CHOICES if name != choice]
+        shares = readings.set_index([*others, choice])["share"].unstack(choice)  # noqa: PD010  a reading stands once
+        usual = shares.notna().sum().idxmax()
         for value, part in readings.groupby(choice, sort=False):
+            apart = (shares[value] - shares[usual]).dropna() if value != usual else shares[usual][:0]
             rows.append({
                 "choice": what, "value": value, "readings": len(part), "median share": part["share"].median(),
                 "median alarm rate": part["alarm_rate"].median(),
                 "reach the paper's": int((part["share"] >= goal).sum()),
+                "against": "" if value == usual else usual, "alike": len(apart), "change": apart.mean(),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def draw_curve(axes: np.ndarray, curve: pd.DataFrame, goal: float | None) -> None:
-    """Above: the share of every reading (`over_seeds`), sorted, coloured by its alarm rate, with a line from its lowest
-    to its highest seed; the paper's share. Below: where in
-    that order each value of each choice lies (median, middle half and whole range)."""
+    """Above: the share of every reading (`over_seeds`), sorted, coloured by its alarm rate, with a band from its lowest
+    to its highest seed; the paper's share. Below: where in that order each value of each choice lies (median, middle
+    half and whole range)."""
     above, below = axes
     place = np.arange(len(curve)) / max(1, len(curve) - 1)
-    above.vlines(100 * place, 100 * curve["lowest"], 100 * curve["highest"], color=CHANCE, lw=0.3, alpha=0.12)
+    ends = 100 * curve["lowest"], 100 * curve["highest"]
+    above.fill_between(100 * place, *ends, step="mid", color=CHANCE, alpha=0.15, lw=0)
     colours = above.scatter(
         100 * place, 100 * curve["share"], c=100 * curve["alarm_rate"], s=7, cmap="viridis_r", vmin=0, vmax=100
     )

@@ -21,9 +21,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from anomaly_routing.dispatch import NO_TIME, Plan, Task, inputs, run
+from anomaly_routing.model.config import make_config
 from anomaly_routing.model.training import choose_device
 from anomaly_routing.paths import MarketPaths, repository
 from anomaly_routing.runs import RunKey, RunStore
@@ -54,12 +56,20 @@ def tasks(catalogue: Catalogue, names: list[str], seeds: int, tier: str) -> list
 
 
 def key_of(task: Task, catalogue: Catalogue, tensors: Tensors, tier: str) -> RunKey:
-    """What identifies the run of a task. Raises ValueError where the market has not the samples that it asks for."""
+    """What identifies the run of a task. Raises ValueError where the market has not the samples or the past that it
+    asks for."""
     try:
         market = placed(tensors, catalogue.variants[task.variant].data)
     except ValueError as error:
         raise ValueError(f"variant {task.variant}: {error}") from error
-    return catalogue.job(task.variant, task.seed, tier).key(market)
+    job = catalogue.job(task.variant, task.seed, tier)
+    window, first = make_config(job.method, **job.overrides).window, int(np.flatnonzero(market.train)[0])
+    if first < window - 1:
+        raise ValueError(
+            f"variant {task.variant}: the first sample has {first} sessions before it, too few for a window of "
+            f"{window}: say data: {{later: {window - 1 - first}}} or more"
+        )
+    return job.key(market)
 
 
 def lacking(plan: list[Task], catalogue: Catalogue, tensors: Tensors, tier: str, stores: list[RunStore]) -> list[Task]:

@@ -138,7 +138,8 @@ def train_one(
 
     scratch : folder for the state of an unfinished training. keep : None keeps daily series alone; a stored run of the
     model that keeps other sessions gets these from its checkpoint, and without a checkpoint it is trained again.
-    pack : of a sweep, what becomes of the run before it is stored; such a training shows no progress of its own.
+    pack : of a sweep, what becomes of the run before it is stored, of which it sees every stock's expert errors too;
+    such a training shows no progress of its own.
     deadline : of the model's training, as in `fit`, which raises OutOfTimeError.
     """
     key = job.key(tensors)
@@ -171,10 +172,11 @@ def train_one(
         "seconds": round(sum(line["seconds"] for line in fitted.history), 1),
         "seconds_of_scoring": round(time.perf_counter() - started, 1),
     }
-    extras = {}
+    extras, tail = {}, outcomes["tail"]
+    if pack:
+        extras = {"days": _dates(tensors, tail.rows), "expert_error": tail.expert_error}
     if keep is not None:
         with memory_explained(tensors, training, chosen):
-            tail = outcomes["tail"]
             at = np.searchsorted(tail.rows, _scored(tensors, keep.days))
             extras = _extras(net, tensors, tail.routing[at], tail.expert_error[at], keep, chosen)
     if keep is not None and keep.checkpoint:  # before the run: a run that is stored is not made again

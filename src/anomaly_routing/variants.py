@@ -31,9 +31,12 @@ DEAD = (  # key of the model, and what makes it say nothing
     ("source_w", "sources", ("temporal",)),
     ("fusion_scale", "use_prior", (False,)),
     ("tau_rule", "routing_rule", ("uniform", "hard")),
+    ("gcn_loops", "use_prior", (False,)),
     *((key, "routing_rule", ("uniform",)) for key in ("gamma1", "gamma2", "div_sign", "rec_rule")),
     *((key, "mechanisms", ("one",)) for key in ("tau_rule", "gamma1", "gamma2", "div_sign", "rec_rule", "mpi_c4")),
+    *((key, "mechanisms", ("one",)) for key in ("contagion_sees", "balance", "gate_prior")),
 )
+DEAD_AT = {0: ("fusion_scale",), 1: ("top_k", "topk_rule", "sources", "source_w")}  # with `alpha_fixed` so
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,13 @@ def _variant(name: str, own: dict[str, Any], preset: str) -> Variant:
             raise ValueError(f"variant {name}: {key} says nothing with {other}: {getattr(config, other)}")
     if (config.use_prior, config.alpha_rule, config.alpha_fixed) == (False, "fixed", 1):
         raise ValueError(f"variant {name}: use_prior: false and alpha_fixed: 1 leave no graph at all")
+    for key in DEAD_AT.get(config.alpha_fixed, ()) if config.alpha_rule == "fixed" else ():
+        if key in variant.model:
+            raise ValueError(f"variant {name}: {key} says nothing with alpha_fixed: {config.alpha_fixed:g}")
+    if config.teach:
+        raise ValueError(f"variant {name}: teach needs lessons, which notebook 08 alone writes")
+    if variant.channel == "score" and variant.index:
+        raise ValueError(f"variant {name}: index says nothing with channel: score")
     if "alpha_fixed" in variant.model and config.alpha_rule != "fixed":
         raise ValueError(f"variant {name}: alpha_fixed says nothing without alpha_rule: fixed")
     if "later" in variant.data and not is_count(variant.data["later"]):

@@ -168,7 +168,16 @@ def test_sensitivity_compares_differences_to_the_default(empty):
     )  # far from the paper's levels, the difference is what it was
     found = row(empty, "T4.topk.10")
     assert found["ours"] == "46.15" and found["verdict"] == "close"
-    assert "difference +0 points, paper -3.9" in found["reason"] and row(empty, "T4.topk.20")["verdict"] == "differs"
+    assert "difference +0 points (95% +0 to +0), paper -3.9" in found["reason"]
+    assert row(empty, "T4.topk.20")["verdict"] == "differs"
+    level = SWEEP.drop(columns=["delta", "delta_low", "delta_high"]).assign(n_seeds=1)
+    put(empty, "table4", level.assign(hits=[9.0, 8.0, 11.0, 10.0, 8.0]))  # the default: the median of three seeds
+    paired = {"variant": ["top_k_10"], "tier": ["gpu"], "mean": [0.0], "difference of each seed": ["+0"], "seeds": [1]}
+    paired = pd.DataFrame(paired).assign(**{"95% low": np.nan, "95% high": np.nan})
+    put(empty, "table4", level.assign(hits=[9.0, 8.0, 11.0, 10.0, 8.0], variant=[*level.variant[:4], "top_k_10"]))
+    put(empty, "ablations/differences", paired)
+    found = row(empty, "T4.topk.10")  # the same seed hits as many: paired, not eight against the other seeds' nine
+    assert "difference +0 points, paper -3.9; events by seed +0" in found["reason"]
     assert row(empty, "T4.lr.0.01")["verdict"] == NOT_RUN
 
 

@@ -67,7 +67,8 @@ def test_an_ablation_needs_its_interval():
     for ours, given in ((8.5, "match"), (7.5, "match"), (8.9, "close"), (7.0, "close"), (9.01, "differs")):
         assert verdict("ablation", 8.0, ours, low=0.5, high=2.0) == given
     assert verdict("ablation", 8.0, 8.0, low=-0.1, high=2.0) == "close (difference not shown)"
-    assert verdict("ablation", 8.0, 8.0) == "close (difference not shown)"
+    assert verdict("ablation", 8.0, 8.0) == verdict("ablation", 8.0, 7.2) == "close (difference not shown)"
+    assert verdict("ablation", 8.0, 9.01) == "differs"
     for off, given in ((50 / 13, "match"), (51 / 13, "close"), (100 / 13, "close"), (101 / 13, "differs")):
         assert verdict("ablation", -23.1, -23.1 + off, "rates", low=-30.0, high=-16.0) == given  # half an event, one
     assert verdict("ablation", -23.1, -23.1, "rates", low=-30.0, high=-16.0, **FULL) == "match"

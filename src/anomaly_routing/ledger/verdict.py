@@ -138,7 +138,8 @@ def judge(claim: Claim, finding: Finding, rules: dict[str, Any]) -> Verdict:
     kind = BY_UNIT.get(claim.unit, claim.kind) if claim.kind == "ablation" else claim.kind
     verdict, text = _by_tolerance(claim, finding, kind, rules["rules"][kind])
     qualifier, alone = "", verdict in (MATCH, CLOSE) and _mean_alone(claim, finding, kind, rules["rules"][kind])
-    if kind == "ablation" and finding.by in ("", "rates") and verdict == MATCH and not _excludes_zero(finding):
+    judged_by_change = kind == "ablation" and finding.by in ("", "rates")
+    if judged_by_change and verdict in (MATCH, CLOSE) and not _excludes_zero(finding):
         verdict, qualifier = CLOSE, NOT_SHOWN
     if finding.paired_p is not None and verdict == MATCH and not finding.paired_p < LEVEL:
         verdict, qualifier = CLOSE, "the better count alone"

@@ -15,7 +15,7 @@ from anomaly_routing.baselines.registry import create
 from anomaly_routing.claims import Claim
 from anomaly_routing.ledger.registry import computed_in, decides, table
 from anomaly_routing.ledger.sources import Sources
-from anomaly_routing.ledger.verdict import Finding, NotRun, NotTestable
+from anomaly_routing.ledger.verdict import Finding, NotTestable
 from anomaly_routing.panel import plain_panel
 
 
@@ -179,7 +179,6 @@ NO_ANSWER = {  # claim -> why a stage that ran has none
     "variance that is claimed",
     "S5.ood": "measured; the graded network sends every stock-day to one expert, so its consensus term is a constant",
 }
-BY_STOCK = ("S44.single_misses_liq",)  # asks for single stocks; a run of the sweep has daily series alone
 
 
 def _measured(claim: Claim, sources: Sources) -> str:
@@ -196,12 +195,7 @@ def _from_stage(stage: str):
     def read(claim: Claim, sources: Sources) -> Finding:
         if claim.id not in sources.answers and claim.id in WAITS:
             names = WAITS[claim.id]
-            what = f"no run of {' and '.join(names)}"
-            if claim.id in BY_STOCK:
-                train = f"add {names[0]} to the jobs of stage model, which keeps single stocks"
-                both = f"{sources.command('model')}; then {sources.command(stage)}"
-                raise NotRun(f"{what} (stage {stage}): {train}; {both}")
-            raise sources.not_trained(names, what, stage)
+            raise sources.not_trained(names, f"no runs of one seed and tier of {' and '.join(names)} answer it", stage)
         ran = ELSEWHERE[stage].keys() & sources.answers.keys()
         if ran and claim.id not in sources.answers and claim.id in NO_ANSWER:
             raise NotTestable(NO_ANSWER[claim.id] + _measured(claim, sources))

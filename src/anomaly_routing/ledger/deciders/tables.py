@@ -1,7 +1,8 @@
 """Tables 2, 4, 6, 7 and 8 from the ablations' files: variant, hits, n_events, lead, n_seeds, tier, status, and p.
 
-Changes against `full` (events, paired by seed) come from columns `delta`, `delta_low`, `delta_high` where they are
-there, else from `ablations/differences.csv`, else from the two levels, then without an interval.
+Changes against `full`, or the default cell of a row's own setting, are in events and paired by seed. They come from
+columns `delta`, `delta_low`, `delta_high` where they are there, else from `ablations/differences.csv`, else from the
+two levels, then without an interval.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ def row_of(sources: Sources, number: int, variant: str) -> dict[str, Any]:
     trained = sources.variant_of.get(f"T{number}.{variant}", variant)
     names = (variant, trained, *SAME.get(variant, ()), *(("full",) if variant in DEFAULTS else ()))
     found = table[table.variant.astype(str).isin(names)]
-    if found.empty or found.iloc[0].status != "run":
+    ran = found[found.status == "run"]
+    if ran.empty:
         tier = "" if found.empty else str(found.iloc[0].tier)
         raise sources.not_trained([trained], f"variant {variant} of Table {number}", tier=tier)
-    return found.iloc[0].to_dict()
+    return ran.iloc[0].to_dict()
 
 
 def finding(row: dict[str, Any], value: float, by: str = "", **more: Any) -> Finding:
@@ -64,20 +66,20 @@ def finding(row: dict[str, Any], value: float, by: str = "", **more: Any) -> Fin
     )
 
 
-def difference(sources: Sources, number: int, variant: str) -> tuple[Difference, str]:
-    """Change against `full` in events (`paper` still to be filled), paired by seed where a table has it; its seeds."""
+def difference(sources: Sources, number: int, variant: str, base: str = "full") -> tuple[Difference, str]:
+    """Change against `base` in events (`paper` still to be filled), paired by seed where a table has it; its seeds."""
     row = row_of(sources, number, variant)
     found, seeds = [row.get(name) for name in ("delta", "delta_low", "delta_high")], ""
     path = sources.paths.reports / "tables" / "ablations" / "differences.csv"
     if (found[0] is None or pd.isna(found[0])) and path.exists():
-        paired = pd.read_csv(path)
+        paired = pd.read_csv(path, dtype={"difference of each seed": str})  # "+1" of one seed is no number
         for own in paired[(paired.variant == row["variant"]) & (paired.tier == row["tier"])].to_dict("records"):
             found, seeds = [own["mean"], own["95% low"], own["95% high"]], own["difference of each seed"]
             if own["seeds"] < FEW:
                 found[1:] = None, None
     delta, low, high = (None if v is None or pd.isna(v) else float(v) for v in found)
     if delta is None:
-        delta = float(row["hits"] - row_of(sources, number, "full")["hits"])
+        delta = float(row["hits"] - row_of(sources, number, base)["hits"])
     return Difference(delta, float("nan"), low, high), seeds
 
 
@@ -131,14 +133,13 @@ def variant_lead(claim: Claim, sources: Sources) -> Finding:
 
 @decides("T4.*.*", "T8.*.rate", stage="ablations")
 def sensitivity(claim: Claim, sources: Sources) -> Finding:
-    """Judged by the difference to the default cell; that cell itself by its level."""
+    """Judged by the mean difference to the default cell, paired by seed; that cell itself by its level."""
     number, variant = _variant(claim)
     row = row_of(sources, number, variant)
-    rate = 100 * row["hits"] / row["n_events"]
+    scale = 100 / row["n_events"]
     base = "20" if number == 8 else next(d for d in DEFAULTS if d.split(".")[0] == variant.split(".")[0])
     if variant == base:
-        return finding(row, rate)
-    default = row_of(sources, number, base)
-    change = rate - 100 * default["hits"] / default["n_events"]
+        return finding(row, scale * row["hits"])
+    change, seeds = difference(sources, number, variant, base)
     paper = claim.value - sources.claimed(f"T{number}.{base}" + (".rate" if number == 8 else ""))
-    return changed(row, rate, "", Difference(change, paper), "points")
+    return changed(row, scale * row["hits"], "", scaled(change, scale, paper), "points", seeds)
