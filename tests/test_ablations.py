@@ -242,3 +242,14 @@ def test_readings_are_summed_up_by_choice(curve):
     reached = readings[(readings.dates == "luckiest") & (readings.share >= 0.8)]
     assert got.loc["luckiest", "reach the paper's"] == len(reached) > 0
     assert got.loc["primary", "reach the paper's"] == 0
+
+
+def test_a_change_compares_readings_that_are_alike_in_all_else():
+    """By hand: four readings, of which one exists for one window alone and would move the medians by itself."""
+    plain = {c: "x" for c in CHOICES} | {"dates": "primary", "window": "sessions_5", "cuts": "validation"}
+    rows = [plain | {"share": 0.5}, plain | {"dates": "luckiest", "share": 0.7}]
+    rows += [plain | {"window": "with_event", "share": 0.1}, plain | {"cuts": "matched_05", "share": 0.4}]
+    got = by_choice(pd.DataFrame(rows).assign(alarm_rate=0.1), 0.9).set_index("value")
+    assert got["change"].dropna().to_dict() == pytest.approx({"luckiest": 0.2, "with_event": -0.4, "matched_05": -0.1})
+    assert got.loc["luckiest", ["against", "alike"]].tolist() == ["primary", 1] and got.against["primary"] == ""
+    assert got.loc["validation", "median share"] == 0.5 and got.alike["validation"] == 0
