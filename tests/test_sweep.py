@@ -24,7 +24,7 @@ from anomaly_routing import dispatch, sweep
 from anomaly_routing.dispatch import Task, run, work
 from anomaly_routing.packing import WATCHED, lean
 from anomaly_routing.runs import RunKey, RunStore, read_meta, read_run
-from anomaly_routing.sweep import lacking, tasks
+from anomaly_routing.sweep import remaining, tasks
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.train import train_one
 from anomaly_routing.variants import read_catalogue
@@ -75,7 +75,7 @@ def test_an_unknown_variant_is_refused(market, tmp_path):
 
 def test_what_is_stored_is_skipped(market, undisturbed, capsys):
     catalogue, tensors = read_catalogue(market / "variants.yaml"), Tensors.load(market / "tensors.npz")
-    left = lacking(tasks(catalogue, NAMES, 3, "tiny"), catalogue, tensors, "tiny", [RunStore(undisturbed)])
+    left = remaining(tasks(catalogue, NAMES, 3, "tiny"), catalogue, tensors, "tiny", [RunStore(undisturbed)])
     assert left == [Task(n, 2) for n in RUNS]
     before = {p: p.stat().st_mtime_ns for p in undisturbed.glob("*.npz")}
     sweep.main(command(market, undisturbed))

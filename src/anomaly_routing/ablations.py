@@ -320,14 +320,15 @@ def draw_rates(ax: plt.Axes, rows: pd.DataFrame, lines: dict[str, dict[int, dict
             [100 * (line["paper"][key] or 0) / max(1, line["paper"]["n_events"]) for line in lines[name].values()]
             for key in ("hits", "chance")
         )
-        ax.plot(seeds, [place] * len(seeds), "o", color=BLUE, ms=5, alpha=0.45)
         if seeds:
+            heights = place + 0.2 * np.linspace(1, -1, len(seeds)) if len(seeds) > 1 else [place]
+            ax.plot(seeds, heights, "o", color=BLUE, ms=4, alpha=0.6)
             own = median_seed([line["paper"] for line in lines[name].values()], list(lines[name]))
             ax.plot(seeds[own], place, "|", color=BLUE, ms=14, mew=2)
             ax.plot(chance[own], place, "x", color=CHANCE, ms=6, mew=1.5)
         else:
             ax.text(1, place, NOT_RUN, color=GREY, fontsize=8, va="center")
-    ax.plot([], [], "o", color=BLUE, ms=5, alpha=0.6, label="ours, a seed (bar: the median one)")
+    ax.plot([], [], "o", color=BLUE, ms=4, alpha=0.6, label="ours, a seed, the first on top (bar: the median one)")
     ax.plot([], [], "x", color=CHANCE, ms=6, mew=1.5, label="that one's alarms moved in time")
     ax.set_yticks(y, rows["variant"])
     ax.set(xlim=(0, 100), ylim=(-0.7, len(rows) - 0.3), xlabel="events hit, %")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ from matplotlib.colors import ListedColormap
 from anomaly_routing.case_market import EXPERTS, CaseMarket
 from anomaly_routing.case_measures import Track
 from anomaly_routing.case_study import CaseStudy
+from anomaly_routing.drawing import compact
 from anomaly_routing.files import replacing
 from anomaly_routing.model.pressure_index import LEVELS, SCORE_QUANTILE, alert_cuts
 from anomaly_routing.plots import BLUE, CHANCE, GREEN, GREY, GROUP_COLOURS, INK, ORANGE, PURPLE, RED, SKY, in_palette
 
 DPI = 90  # of a picture in the notebook
 MAP_DPI = 200  # of what is raster within a vector picture
-PLACES = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is finer than any printer: a third fewer bytes
 PAPER = "#000000"  # here: red is the colour of an expert
 ENOUGH = 3  # seeds of which a mean is drawn; fewer are drawn one by one
 WIDTH = 5.4  # inches: full width of a column in print, 70% of it on a phone
@@ -52,7 +51,7 @@ def present(fig: plt.Figure, base: Path | None = None, vector: bool = False) -> 
             drawing = io.StringIO()
             fig.savefig(drawing, format="svg", dpi=MAP_DPI, metadata={"Date": None}, bbox_inches="tight")
             with replacing(base.with_suffix(".svg")) as partial:
-                partial.write_text(PLACES.sub(r"\1", drawing.getvalue()), encoding="utf-8")
+                partial.write_text(compact(drawing.getvalue()), encoding="utf-8")
     small = in_palette(buffer.getvalue())
     if base is not None:
         with replacing(base.with_suffix(".png")) as partial:

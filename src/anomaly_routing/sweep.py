@@ -72,7 +72,9 @@ def key_of(task: Task, catalogue: Catalogue, tensors: Tensors, tier: str) -> Run
     return job.key(market)
 
 
-def lacking(plan: list[Task], catalogue: Catalogue, tensors: Tensors, tier: str, stores: list[RunStore]) -> list[Task]:
+def remaining(
+    plan: list[Task], catalogue: Catalogue, tensors: Tensors, tier: str, stores: list[RunStore]
+) -> list[Task]:
     """The tasks that no store holds, in order."""
     keys = [(task, key_of(task, catalogue, tensors, tier)) for task in plan]
     return [task for task, key in keys if not any(key in store for store in stores)]
@@ -124,7 +126,7 @@ def _run(args: argparse.Namespace) -> dict[Task, str]:
     every = tasks(catalogue, chosen, args.seeds or catalogue.seeds[tier], tier)
     known = [*args.known, *filter(Path.is_dir, [paths.reports / "runs" / "model"])]
     stores = [store, *map(RunStore, known)]
-    pending = lacking(every, catalogue, tensors, tier, stores)
+    pending = remaining(every, catalogue, tensors, tier, stores)
     asked = [store.path(key_of(task, catalogue, tensors, tier)) for task in every]
 
     def carry() -> None:

@@ -115,11 +115,16 @@ const ids = {};
 for (const id of ["rows", "verdict", "kind", "source", "text", "count"]) ids[id] = new Node(id);
 ids.rows.textContent = JSON.stringify(rows);
 const body = new Node("tbody");
-const heads = ["id", "paper", "ours"].map((key) => Object.assign(new Node("th"), { dataset: { key } }));
+const heads = ["id", "paper", "ours", "line"].map((key) => Object.assign(new Node("th"), { dataset: { key } }));
 start({ getElementById: (id) => ids[id], createElement: (tag) => new Node(tag),
         querySelector: () => body, querySelectorAll: () => heads });
 const column = (k) => body.children.map((line) => line.children[k].textContent);
-const out = { all: body.children.length, count: ids.count.textContent, options: ids.verdict.children.length };
+const texts = body.children.flatMap((line) => line.children.map((c) => c.textContent ?? c.children[0].textContent));
+const blank = texts.filter((text) => /undefined|null|NaN/.test(text));
+heads[3].on.click();
+const lines = body.children.map((line) => Number(line.children[8].children[0].textContent.split(":")[1]));
+const out = { blank, lines, all: body.children.length,
+              count: ids.count.textContent, options: ids.verdict.children.length };
 ids.verdict.value = "not run"; ids.verdict.on.change(); out.notRun = body.children.length;
 ids.kind.value = "lead_time"; ids.kind.on.change(); out.notRunLeads = body.children.length;
 ids.text.value = "tranad"; ids.text.on.input(); out.one = column(0);
@@ -146,6 +151,7 @@ def test_the_script_sorts_and_filters(ledger, tmp_path):
     waiting = table[table.verdict == "not run"]
     assert out["all"] == len(table) and out["count"] == f"{len(table)} of {len(table)} claims"
     assert out["options"] == table.verdict.nunique() and out["notRun"] == len(waiting)
+    assert out["blank"] == [] and out["lines"] == sorted(table.line)
     assert out["notRunLeads"] == (waiting.kind == "lead_time").sum() and out["one"] == ["T1.tranad.lead"]
     assert out["link"].startswith("../../src/anomaly_routing/ledger/deciders/detection.py#L")
     assert out["first"] == "ABS.detection" and out["last"].startswith("Z002") and out["sorted"] == "descending"

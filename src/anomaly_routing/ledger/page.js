@@ -1,4 +1,6 @@
 // The ledger's page: filter and sort rows of claims. No library; `visible` has no DOM and is tested with node.
+const MAY_LACK = ["paper", "unit", "ours", "interval", "qualifier", "reason", "mark", "audit", "how"];
+
 function visible(rows, state) {
   const words = (state.text || "").toLowerCase().split(/\s+/).filter(Boolean);
   const kept = rows.filter(
@@ -24,7 +26,7 @@ function visible(rows, state) {
 }
 
 function cells(row) {
-  const code = `${row.file.split("/").pop()}:${row.line}`;
+  const code = row.link.split("/").pop().replace("#L", ":");
   return [
     ["id", row.id],
     ["claim", row.claim],
@@ -40,7 +42,11 @@ function cells(row) {
 
 function start(document) {
   const rows = JSON.parse(document.getElementById("rows").textContent);
-  for (const row of rows) row.search = Object.values(row).join(" ").toLowerCase();
+  for (const row of rows) {
+    for (const key of MAY_LACK) row[key] ??= "";
+    row.search = Object.values(row).join(" ").toLowerCase();
+    row.line = Number(row.link.split("#L")[1]);
+  }
   const state = {};
   const body = document.querySelector("tbody");
   const draw = () => {

@@ -74,10 +74,10 @@ def as_page(table: pd.DataFrame, market: str) -> str:
     """The whole page as text; it asks for nothing from outside."""
     kept = ("id", "claim", "kind", "source", "paper", "unit", "ours", "verdict", "qualifier", "reason", "mark", "audit")
     rows = [
-        {k: row[k] or "" for k in kept}
-        | {"interval": interval(row), "how": how(row), "file": row["file"], "line": row["line"], "link": code_link(row)}
+        {k: row[k] for k in kept} | {"interval": interval(row), "how": how(row), "link": code_link(row)}
         for row in records(table)
     ]
+    rows = [{k: v for k, v in row.items() if v not in ("", None)} for row in rows]
     data = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     heads = "".join(f'<th data-key="{key}" tabindex="0" scope="col">{text}</th>' for key, text in HEADS.items())
     return Template((HERE / "page.html").read_text(encoding="utf-8")).substitute(
