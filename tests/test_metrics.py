@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from anomaly_routing.metrics import write_metrics
+from anomaly_routing.metrics import events_once, write_metrics
 
 CONTENT = {
     "market": "m",
@@ -51,3 +51,30 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_metrics(path, CONTENT | {"market": object()})
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_dates_and_splits_stand_once():
+    facts = {"a": {"date": "2023-03-10", "split": "test"}, "b": {"date": "2022-02-24", "split": "val"}}
+
+    def line(hits: dict[str, bool]) -> dict:
+        return {
+            "hits": sum(hits.values()),
+            "per_event": {e: {"hit": hit, "lead": None} | facts[e] for e, hit in hits.items()},
+        }
+
+    methods = {
+        "one": {"tier": "cpu", "paper": line({"a": True, "b": False}), "matched": line({"a": False})},
+        "two": {"tier": "cpu", "paper": line({"b": True}), "matched": line({})},
+    }
+    events, lean = events_once(methods)
+    assert events == facts
+    for name, entry in methods.items():
+        for protocol in ("paper", "matched"):
+            for event, verdict in entry[protocol]["per_event"].items():
+                assert verdict == lean[name][protocol]["per_event"][event] | events[event]
+                assert len(verdict) == 4  # what was given is left as it was
+            assert lean[name][protocol]["hits"] == entry[protocol]["hits"]
+        assert lean[name]["tier"] == "cpu"
+    methods["two"]["paper"]["per_event"]["b"]["date"] = "2022-02-23"
+    with pytest.raises(ValueError, match=r"event b is .*2022-02-23.* and .*2022-02-24"):
+        events_once(methods)
