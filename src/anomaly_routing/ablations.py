@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -22,7 +21,6 @@ from anomaly_routing.evaluation.statistics import paired_comparison, paired_exac
 from anomaly_routing.evaluation.summary import median_seed
 from anomaly_routing.ledger.intervals import t_interval
 from anomaly_routing.panel import Splits
-from anomaly_routing.plots import BLUE, CHANCE, GREY, PAPER
 from anomaly_routing.runs import Run, RunStore, read_meta, read_run
 from anomaly_routing.scoreboard import channels
 from anomaly_routing.tensors import Tensors
@@ -44,6 +42,11 @@ INTERFACE = [
     "n_seeds",
     "tier",
     "status",
+]
+COLUMNS = [
+    *(*INTERFACE, "claim", "lowest seed", "highest seed", "mean hits", "chance", "p", "hits_test", "n_test", "p_test"),
+    *("matched: hits_test", "matched: p_test", "matched: alarm_rate", "hits_val", "n_val", "recall", "auc_val"),
+    "look-ahead",
 ]
 LEVEL = 0.05
 ENOUGH, TOO_FEW = 10, "too few seeds"  # SPEC 10: a difference is called real by a 10-seed interval
@@ -123,17 +126,18 @@ def table(
     """One row a claim: the paper's rate (%) and lead (sessions), our median seed's hits, and status.
 
     lines : tier -> variant -> seed -> `judge`. The first tier has every row, run or not; others add what they have run.
-    Columns `INTERFACE`, then the claim, the seeds' range, mean, what chance hits, the test events under both protocols
-    and the companions of A06. Hits, lead, alarm rate and chance are one seed's, the median one of each protocol, as in
-    Table 1; p is the median over seeds, the companions are means over them.
+    `COLUMNS`: `INTERFACE`, then the claim, the seeds' range, mean, what chance hits, the test events under both
+    protocols and the companions of A06. Hits, lead, alarm rate and chance are one seed's, the median one of each
+    protocol, as in Table 1; p is the median over seeds, the companions are means over them.
     """
     first = next(iter(lines))
-    return pd.DataFrame([
+    found = [
         _row(claim, _shown(name, of_tier), of_tier[name], claims, tier)
         for tier, of_tier in lines.items()
         for claim, name in rows
         if tier == first or of_tier[name]
-    ])  # fmt: skip
+    ]
+    return pd.DataFrame(found, columns=COLUMNS)
 
 
 def _shown(name: str, of_tier: dict[str, dict[int, dict]]) -> str:
@@ -308,28 +312,3 @@ def collapsed(weights: dict[str, list[float]], catalogue: Catalogue, cut: float)
                 if own.model.get("mechanisms") == "one" or own.model.get("routing_rule") == "hard"}  # fmt: skip
     counts = {v: (sum(w > cut for w in of), len(of)) for v, of in weights.items() if v not in designed}
     return {v: (n, seeds) for v, (n, seeds) in counts.items() if n}
-
-
-# --- figures ---------------------------------------------------------------------------------------------------------
-def draw_rates(ax: plt.Axes, rows: pd.DataFrame, lines: dict[str, dict[int, dict]]) -> None:
-    """The paper's rate of each row of a `table`, our seeds, their median and chance, in percent of the events."""
-    y = np.arange(len(rows))[::-1]
-    ax.plot(rows["paper_rate"].astype(float), y, "D", color=PAPER, ms=6, label="the paper")
-    for place, name in zip(y, rows["variant"], strict=True):
-        seeds, chance = (
-            [100 * (line["paper"][key] or 0) / max(1, line["paper"]["n_events"]) for line in lines[name].values()]
-            for key in ("hits", "chance")
-        )
-        if seeds:
-            heights = place + 0.2 * np.linspace(1, -1, len(seeds)) if len(seeds) > 1 else [place]
-            ax.plot(seeds, heights, "o", color=BLUE, ms=4, alpha=0.6)
-            own = median_seed([line["paper"] for line in lines[name].values()], list(lines[name]))
-            ax.plot(seeds[own], place, "|", color=BLUE, ms=14, mew=2)
-            ax.plot(chance[own], place, "x", color=CHANCE, ms=6, mew=1.5)
-        else:
-            ax.text(1, place, NOT_RUN, color=GREY, fontsize=8, va="center")
-    ax.plot([], [], "o", color=BLUE, ms=4, alpha=0.6, label="ours, a seed, the first on top (bar: the median one)")
-    ax.plot([], [], "x", color=CHANCE, ms=6, mew=1.5, label="that one's alarms moved in time")
-    ax.set_yticks(y, rows["variant"])
-    ax.set(xlim=(0, 100), ylim=(-0.7, len(rows) - 0.3), xlabel="events hit, %")
-    ax.grid(axis="y", lw=0.4, color=GREY, alpha=0.4)
