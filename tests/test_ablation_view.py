@@ -36,14 +36,14 @@ def rows() -> pd.DataFrame:
 def test_every_column_of_the_page_is_one_of_the_file(rows):
     page = compact(rows)
     assert page.variant.tolist() == ["full", "tail", "none", "full"] and page.tier.tolist() == ["narrow"] * 3 + ["cpu"]
-    assert page.hits.tolist() == ["7 (5-7) of 13", "4 of 13", NOT_RUN, "6 of 13"]
+    assert page.hits.tolist() == ["7/13 (5-7)", "4/13", NOT_RUN, "6/13"]
     assert page["look-ahead"].tolist()[1] == "yes" and page["look-ahead"].isna().sum() == 3
     assert page["alarm days"].tolist()[:2] == ["6.4%", "6.4%"] and page["matched: alarm days"].tolist()[0] == "5.0%"
-    assert page["test hits"].tolist()[:2] == ["6 of 9", "3 of 9"]
-    assert page["matched: test hits"].tolist()[0] == "3 of 9" and pd.isna(page["matched: test hits"].iloc[3])
+    assert page["test hits"].tolist()[:2] == ["6/9", "3/9"]
+    assert page["matched: test hits"].tolist()[0] == "3/9" and pd.isna(page["matched: test hits"].iloc[3])
     assert page["paper, %"].tolist()[0] == 92.3 and page["p, test"].tolist()[0] == pytest.approx(0.1)
     four = compact(rows, companions=True)
-    assert four.claim.tolist()[0] == "T2.full" and four["val hits"].tolist()[0] == "1 of 4"
+    assert four.claim.tolist()[0] == "T2.full" and four["val hits"].tolist()[0] == "1/4"
     assert four.auc_val.tolist()[0] == 0.625 and "test hits" not in four
 
 

@@ -61,7 +61,7 @@ def _line(row: dict[str, Any], companions: bool) -> dict[str, Any]:
 
 
 def _count(hits: float | None, events: float, spread: str = "") -> str | None:
-    return None if hits is None or np.isnan(hits) else f"{hits:.0f}{spread} of {events:.0f}"
+    return None if hits is None or np.isnan(hits) else f"{hits:.0f}/{events:.0f}{spread}"
 
 
 def _percent(share: float | None) -> str | None:

@@ -65,7 +65,7 @@ def _matched_cells(row: dict[str, Any]) -> list[str]:
 
 
 def _hits(row: dict[str, Any], name: str, of: str) -> str:
-    return f"{row[name]:.0f} / {row[of]:.0f}{_spread(row, name, lambda hits: f'{hits:.0f}')}"
+    return f"{row[name]:.0f}/{row[of]:.0f}{_spread(row, name, lambda hits: f'{hits:.0f}')}"
 
 
 def _chance(row: dict[str, Any], name: str) -> str:
