@@ -235,10 +235,10 @@ def test_headline_is_made_from_metrics(scored):
     claims = {"T1.lstm_ae.hits": 6, "T1.lstm_ae.lead": 1.5}
     table = table1(methods, claims, {"random": dict(zip(COSTS, (12.34, 0.5, 1.0), strict=False))})
     text = headline(metrics, table)
-    assert text.count("| *null (1)* | 0 / 3 |") == 2 and "zscore" not in text
+    assert text.count("| *null (1)* | 0/3 |") == 2 and "zscore" not in text
     found = methods["random"]["matched"]
     hits, chances = found["per_seed"]["hits"], sorted(f"{p:.2f}" for p in found["per_seed"]["chance_p"])
-    matched = f"| {found['hits']} / 3 ({min(hits)}-{max(hits)}) | {found['hits_low']:.0f}-{found['hits_high']:.0f} |"
+    matched = f"| {found['hits']}/3 ({min(hits)}-{max(hits)}) | {found['hits_low']:.0f}-{found['hits_high']:.0f} |"
     line = next(line for line in text.split("matched allowance")[1].splitlines() if "*random" in line)
     assert f"| {found['chance_p']:.2f} ({chances[0]}-{chances[-1]}) |" in line
     assert matched in line and line.endswith("| 12.3 | 0.5 | 1 |  |  |")
