@@ -64,10 +64,24 @@ def two_minutes(root: Path) -> str:
         cards.filled(root, "ledger.md", totals=totals, page=f"{where}.html", list=f"{where}.md").strip(),
         summary.support_sentence(table),
         summary.headline_lines(table, methods, up="", graded=read_json(named) if named.exists() else None),
+        picture(root, methods, claims),
         summary.three_lists(table, up=""),
         summary.editions(table, methods, summary.later_edition(root / "paper" / "V2.md")),
     )
     return "\n\n".join(parts)
+
+
+def picture(root: Path, methods: dict[str, Any], claims: dict[str, Any]) -> str:
+    """Notebook 12's figure of every method against chance, and how to read it."""
+    return cards.filled(
+        root,
+        "picture.md",
+        file=f"reports/{MARKETS[0]}/figures/scorecard/hits_against_alarm_days.png",
+        market=TITLES[MARKETS[0]],
+        n=methods[summary.MODEL]["paper"]["n_events_test"],
+        level=0.05,
+        events=claims["S41.n_events"],
+    ).strip()
 
 
 def headline(metrics: dict[str, Any], table: pd.DataFrame) -> str:
