@@ -20,6 +20,7 @@ from anomaly_routing.evaluation.protocols import HEADLINE_BUDGET
 from anomaly_routing.evaluation.thresholds import BUDGETS, HISTORY
 from anomaly_routing.files import read_json, replacing
 from anomaly_routing.ledger import summary
+from anomaly_routing.ledger.better import better_sentence
 from anomaly_routing.markets import stage_seconds
 from anomaly_routing.paths import repository
 from anomaly_routing.table1 import COSTS, NOT_RUN, home_clause
@@ -65,6 +66,7 @@ def two_minutes(root: Path) -> str:
         summary.support_sentence(table),
         summary.headline_lines(table, methods, up="", graded=read_json(named) if named.exists() else None),
         picture(root, methods, claims),
+        better_sentence(methods),
         summary.three_lists(table, up=""),
         summary.editions(table, methods, summary.later_edition(root / "paper" / "V2.md")),
     )
