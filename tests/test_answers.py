@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from anomaly_routing import graph_claims
-from anomaly_routing.ablation_claims import OUTAGE, QUESTIONS, SVB, variant_answers
+from anomaly_routing.ablation_claims import FIXED, OUTAGE, QUESTIONS, SVB, fixed_weights, variant_answers
 from anomaly_routing.ablations import find_runs
 from anomaly_routing.case_answers import case_answers, complementary, concentration, reading_of_attention, strongest_tie
 from anomaly_routing.case_claims import finding
@@ -191,6 +191,20 @@ def test_the_lead_that_a_fixed_share_costs(answered):
     assert asked(1, 4)["value"] == -3 and verdict(asked(1, 4)) == "differs"
     assert asked(2, 0)["value"] == 2, "no alarm is no lead"
     assert asked(0, 0)["value"] == 0 and verdict(asked(0, 0)) == "differs"
+
+
+def test_fixed_weights_are_compared_on_seeds_that_all_have(tmp_path):
+    catalogue = read_catalogue(ROOT / "variants.yaml")
+    assert {v: catalogue.variants[v].model["alpha_fixed"] for v in FIXED} == FIXED
+    found: dict[str, dict] = {"cpu": {}, "narrow": {}}
+    for variant, leads in {"alpha0": (4, 0), "fixed05": (2, 1), "alpha1": (3,)}.items():
+        for seed, lead in enumerate(leads):
+            found["narrow"][variant, seed] = tmp_path / f"{variant}-{seed}.npz"
+            RunStore(tmp_path).save(SimpleNamespace(filename=f"{variant}-{seed}.npz"), made_up(lead))
+    held = fixed_weights(found, EVENT, SPLITS)
+    assert held.set_index("alpha").lead.to_dict() == {0: 4, 0.5: 2, 1: 3} and set(held.seed) == {0}
+    assert set(held.tier) == {"narrow"} and set(held.device) == {"cpu"}
+    assert fixed_weights({"cpu": {}}, EVENT, SPLITS).empty and fixed_weights(found, EVENT.iloc[:0], SPLITS).empty
 
 
 def test_single_stocks_are_asked_of_runs_that_keep_them(answered):

@@ -320,6 +320,25 @@ def test_the_best_weight_waits_for_the_runs_that_fix_it(tmp_path):
     sources = Sources(MarketPaths("us100", tmp_path), ROOT / "paper")
     claim = CLAIMS["S44.alpha_opt_svb"]
     decider = decider_of(claim.id, deciders())
-    with pytest.raises(NotRun, match=r"sweep --market us100 --variants alpha0 alpha1 fixed05 full.*stage ablations"):
+    with pytest.raises(NotRun, match=r"stage ablations.*sweep --market us100 --variants alpha0 alpha1 fixed05"):
+        decider.compute(claim, sources)
+
+    def held(*leads: tuple[float, float, float]) -> None:
+        rows = [
+            ("narrow", "cpu", k, a, lead) for k, of in enumerate(leads) for a, lead in zip((0, 0.5, 1), of, strict=True)
+        ]
+        write_csv(
+            sources.paths.tables("ablations") / "fixed_weights.csv",
+            pd.DataFrame(rows, columns=["tier", "device", "seed", "alpha", "lead"]),
+        )
+
+    held((1, 3, 0), (4, 2, 2))
+    found = decider.compute(claim, sources)
+    assert (found.value, found.n_seeds, found.tier) == (0.25, 2, "narrow") and (found.low, found.high) == (0, 0.5)
+    held((1, 1, 0), (4, 2, 2))
+    with pytest.raises(NotTestable, match=r"0: 1 4; 0\.5: 1 2; 1: 0 2; tier narrow"):
+        decider.compute(claim, sources)
+    held()
+    with pytest.raises(NotRun, match="no comparison"):
         decider.compute(claim, sources)
     assert decider.stage == "ablations" and case_measures.DEFAULT_PRESET == "intended"

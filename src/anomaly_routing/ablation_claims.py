@@ -26,6 +26,7 @@ from anomaly_routing.scoreboard import channels
 SVB = "E01"  # in `events.yaml`
 OUTAGE = ("CRWD", "2024-07-19")
 LIQUIDITY = 1  # place of its expert
+FIXED = {"alpha0": 0.0, "fixed05": 0.5, "alpha1": 1.0}  # variant -> the weight of the prior that it holds
 STILL = 1e-8  # mean squared change of weights that do not move: a gate that gives every stock-day to one expert
 Found = dict[str, dict[tuple[str, int], Path]]  # tier -> (variant, seed) -> file
 
@@ -154,6 +155,23 @@ def _answered(
                 how["by_seed"] = BETWEEN.join(map(repr, how["by_seed"]))
             return answer(name, float(np.mean(values)), question.by, note=question.note, **how)
     return None
+
+
+def fixed_weights(found: Found, events: pd.DataFrame, splits: Splits) -> pd.DataFrame:
+    """How many sessions ahead each of `FIXED` announces the closure, 0 without an alarm: a row a seed and weight.
+
+    Of the first tier with seeds that all of them have; without rows where there is none, or no verdict on the event.
+    """
+    columns = ["tier", "device", "seed", "alpha", "lead"]
+    for tier, runs in found.items():
+        rows = []
+        for seed in _common(runs, tuple(FIXED)):
+            for variant, alpha in FIXED.items():
+                trained = Trained(runs[variant, seed], events, splits)
+                rows.append((tier, trained.run.info["device"], seed, alpha, trained.lead(SVB)))
+        if rows:
+            return pd.DataFrame(rows, columns=columns).dropna()
+    return pd.DataFrame(columns=columns)
 
 
 def _still(change: float) -> float:

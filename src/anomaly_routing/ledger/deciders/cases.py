@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 
 from anomaly_routing import case_measures
 from anomaly_routing.claims import Claim
+from anomaly_routing.ledger.intervals import over_seeds
 from anomaly_routing.ledger.registry import Compute, decides, table
 from anomaly_routing.ledger.sources import Sources
 from anomaly_routing.ledger.verdict import Finding, NotTestable, Refuted
@@ -42,14 +44,28 @@ for _measures in case_measures.MEASURES.values():
     table(_wanted, _measured(set(_wanted)), stage="case_studies")
 
 
-SHARES = ("alpha0", "alpha1", "fixed05", "full")  # variants that fix the fusion weight, and the one that learns it
+SHARES = ("alpha0", "alpha1", "fixed05")  # variants that fix the fusion weight
 
 
 @decides("S44.alpha_opt_svb", stage="ablations")
 def best_share_of_the_prior(claim: Claim, sources: Sources) -> Finding:
-    """Which weight is best, runs that hold it fixed can say; the weight that one run had on the day cannot."""
-    train = f"python -m anomaly_routing.sweep --market {sources.paths.name} --variants {' '.join(SHARES)}"
-    raise sources.not_run("ablations", f"no comparison of fixed fusion weights on the event; train them by `{train}`")
+    """The fixed weight that announces the closure earliest (`ablation_claims.fixed_weights`), if one does so alone in
+    every seed; the weight that one run had on the day cannot say which is best."""
+    path = sources.paths.tables("ablations") / "fixed_weights.csv"
+    found = pd.read_csv(path) if path.exists() else pd.DataFrame()
+    if found.empty:
+        raise sources.not_trained(SHARES, "no comparison of fixed fusion weights on the event")
+    leads = found.pivot_table(index="seed", columns="alpha", values="lead", dropna=False)
+    first = leads.eq(leads.max(axis=1), axis=0)
+    if (first.sum(axis=1) > 1).any():
+        told = "; ".join(f"{alpha:g}: {' '.join(f'{lead:g}' for lead in column)}" for alpha, column in leads.items())
+        raise NotTestable(
+            f"measured, and no fixed weight is the earliest alone in every seed (sessions ahead by seed, {told}; tier "
+            f"{found.tier[0]}): one event does not rank them"
+        )
+    best = first.idxmax(axis=1).to_numpy(float)
+    how = {"n_seeds": len(best), "tier": found.tier[0], "device": "/".join(sorted(set(found.device)))}
+    return Finding(float(best.mean()), **how, **over_seeds(best))
 
 
 @decides("F3.ph2.ps", only_real=False)
