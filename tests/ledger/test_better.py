@@ -54,6 +54,7 @@ def test_the_sentence_says_who_how_and_what_is_left():
     assert "most hits: `quiet`, trivial (6 on 4% alarm days, p 0.01 and 0.03); `loud` (6 on 12%" in text
     assert "The paper's model is not among them: `intended` (5 on 5% alarm days, p 0.03 and 0.15)" in text
     assert "After Holm's correction for 5 tries none is left (smallest p 0.15): 9 events are too few" in text
+    assert "p 0.02)" in better_sentence(METHODS | {"twice": method(9, 0.0151, 0.0249)})  # both read alike: said once
     strong = METHODS | {"strong": method(8, 0.001, 0.001)}
     assert "`strong` is left (smallest p 0.01)." in better_sentence(strong) and "too few" not in better_sentence(strong)
 

@@ -78,5 +78,5 @@ def better_sentence(methods: dict[str, Any]) -> str:
 
 def _named(row: pd.Series) -> str:
     kind = ", trivial" if row.family == "trivial" else ""
-    p = f"{row.p:.2f}" if row.p == row.once else f"{row.p:.2f} and {row.once:.2f}"
+    p = " and ".join(dict.fromkeys(f"{value:.2f}" for value in (row.p, row.once)))  # once, where they read alike
     return f"`{row.name}`{kind} ({row.hits:.0f} on {row.alarm_days:.0%} alarm days, p {p})"
