@@ -93,17 +93,21 @@ def headline(metrics: dict[str, Any], table: pd.DataFrame) -> str:
     tiers, devices = ("/".join(sorted({m[key] for m in methods.values()})) for key in ("tier", "device"))
     draw = "" if metrics.get("market_seed") is None else f"; one draw, market seed {metrics['market_seed']}"
     claimed = market == "us100"  # the paper's counts are of that market
+    first, second = paper_lines(table, claimed), matched_lines(table)
     lines = [
         f"**{TITLES.get(market, market)}** (`{market}`{draw}; {metrics['n_events']} events, "
         f"{metrics['test_sessions']} test sessions; tier {tiers}, {devices}). {summary.beats_sentence(methods)}",
         "",
-        *paper_lines(table, claimed),
+        *(first if claimed else folded("Its methods beside chance, as in the table above", first)),
         "",
-        "The same runs with a matched allowance of alarms, and what each method costs:",
-        "",
-        *matched_lines(table),
+        *folded("The same runs with a matched allowance of alarms, and what each method costs", second),
     ]
     return "\n".join(lines)
+
+
+def folded(title: str, lines: list[str]) -> list[str]:
+    """Markdown lines behind a title that opens them."""
+    return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>"]
 
 
 def explained(root: Path) -> str:
