@@ -3,6 +3,11 @@
 After a wanted change, raise `numerics` of the detector and run
 
     python tests/baselines/test_golden.py
+
+After a change of `QUICK`, which alters what is run here and not the detector, take its entries out of the file first.
+A fingerprint has to hold on any processor; before the file is committed, try other instruction sets on it:
+
+    ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 pytest tests/baselines/test_golden.py
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ TEST = TRAINED + VALIDATED  # first test session among the scored ones
 WEIGHTS = {"share": 0.30, "intensity": 0.25, "dispersion": 0.20, "consensus": 0.15, "psi": 0.10}
 KEEP = Keep(days=np.array([115, 150, 183]), graphs=np.array([150, 160]))
 SHORT = 2e-5  # what `shortened` may move a daily series, as a share
+SINGLE = 1e-6  # a few roundings of single precision: memory alignment and threads change the order of a sum
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +314,11 @@ def stored(tensors, tmp_path_factory):
     return folder, key, store.load(key)
 
 
+def assert_half(stored, again):
+    """Equal to one unit of half precision, which such a rounding can tip to its neighbour."""
+    np.testing.assert_allclose(stored.astype(float), again.astype(float), rtol=2**-10, atol=2**-24)
+
+
 def test_the_checkpoint_gives_the_stored_run(stored, tensors):
     """Scores are made with the weights as they are committed, so a reader who loads them gets the same."""
     folder, key, run = stored
@@ -321,16 +327,16 @@ def test_the_checkpoint_gives_the_stored_run(stored, tensors):
     with safe_open(folder / "intended.safetensors", framework="pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
     again = outcome(net, tensors, CPU)
-    np.testing.assert_array_equal(run.score, again.score[TRAINED:].astype(np.float16))
+    assert_half(run.score, again.score[TRAINED:].astype(np.float16))
     np.testing.assert_allclose(run.daily["mean"], np.nanmean(again.score, 1), rtol=SHORT)
     np.testing.assert_allclose(run.daily["mpi"], again.mpi, rtol=SHORT)
-    assert run.info["theta_s_tail"] == pytest.approx(again.theta_s, rel=1e-9)
-    assert (run.info["mu_tail"], run.info["sigma_tail"]) == pytest.approx((again.mu, again.sigma), rel=1e-9)
+    assert run.info["theta_s_tail"] == pytest.approx(again.theta_s, rel=SINGLE)
+    assert (run.info["mu_tail"], run.info["sigma_tail"]) == pytest.approx((again.mu, again.sigma), rel=SINGLE)
     at = np.searchsorted(again.rows, KEEP.days)
-    np.testing.assert_array_equal(run.extras["routing"], again.routing[at].astype(np.float16))
-    np.testing.assert_array_equal(run.extras["expert_error"], again.expert_error[at].astype(np.float16))
+    assert_half(run.extras["routing"], again.routing[at].astype(np.float16))
+    assert_half(run.extras["expert_error"], again.expert_error[at].astype(np.float16))
     graphs = learned_graphs(net, tensors, KEEP.graphs, CPU)
-    np.testing.assert_array_equal(run.extras["graphs"], graphs.astype(np.float16))
+    assert_half(run.extras["graphs"], graphs.astype(np.float16))
     for name, days in (("days", KEEP.days), ("graph_days", KEEP.graphs)):
         np.testing.assert_array_equal(run.extras[name], tensors.sessions[days].to_numpy("datetime64[D]"))
 
@@ -346,7 +352,7 @@ def test_each_rule_has_its_own_weights(stored, tensors):
         net.load_state_dict(rounded(net.state_dict()))
         found = outcome(net, tensors, CPU)
         np.testing.assert_allclose(run.daily["mean" + ending], np.nanmean(found.score, 1), rtol=SHORT)
-        assert run.info[f"theta_s_{rule}"] == pytest.approx(found.theta_s, rel=1e-9)
+        assert run.info[f"theta_s_{rule}"] == pytest.approx(found.theta_s, rel=SINGLE)
 
 
 def test_what_is_said_of_a_run(stored):
