@@ -199,6 +199,12 @@ def dies_once(task, plan, seconds=0.0):
     return work(task, plan, seconds)
 
 
+def dies_in_one(task, plan, seconds=0.0):
+    if task == Task("no_moe", 0):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return work(task, plan, seconds)
+
+
 def test_workers_that_always_die_end_the_sweep(market, tmp_path, monkeypatch):
     monkeypatch.setattr(dispatch, "work", dies)
     with pytest.raises(RuntimeError, match=r"died 3 times without finishing a run.*fewer --workers"):

@@ -345,6 +345,11 @@ def test_what_is_torn_is_named(market, undisturbed, tmp_path):
     (store / run.name).write_bytes(run.read_bytes()[:-2000])
     assert f"{run.name} is torn" in refused(command(market, store))
     assert f"{run.name} is torn" in refused(command(market, tmp_path / "s", "--merge", str(store)))
+    content = run.read_bytes()
+    for at in (len(content) // 4, len(content) // 2):  # bytes of a member, not of the directory at the end
+        (store / run.name).write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+        assert f"{run.name} is torn" in refused(command(market, tmp_path / "s", "--merge", str(store))), at
+        assert f"{run.name} is torn" in refused(command(market, store)), at
     (shard,) = shards.export([run], out)
     for kept in (100, 600, 3000):
         shard.write_bytes(shard.read_bytes()[:kept])
@@ -353,3 +358,30 @@ def test_what_is_torn_is_named(market, undisturbed, tmp_path):
         shard.unlink()
         shards.export([run], out)
     assert not list((tmp_path / "s").glob("*"))
+
+
+def test_a_run_under_the_name_of_another_is_named(market, undisturbed, tmp_path):
+    """It would be taken for the run that it is called."""
+    one, other = sorted(undisturbed.glob("*.npz"))[:2]
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / other.name).write_bytes(one.read_bytes())
+    for order in (command(market, tmp_path / "s", "--merge", str(store)), command(market, store)):
+        assert f"{other.name} holds the run {one.name}" in refused(order)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_full_disk_is_named_where_runs_are_carried(market, undisturbed, tmp_path, monkeypatch):
+    def no_space(self, *args):
+        raise OSError(28, "No space left on device")
+
+    shards.export(undisturbed.glob("*.npz"), tmp_path / "out")
+    monkeypatch.setattr(Path, "write_bytes", no_space)
+    assert f"free some space for {tmp_path / 's'}" in refused(
+        command(market, tmp_path / "s", "--merge", str(tmp_path / "out"))
+    )
+    monkeypatch.setattr(tarfile.TarFile, "addfile", no_space)
+    assert f"free some space for {tmp_path / 'o'}" in refused(
+        command(market, undisturbed, "--out", str(tmp_path / "o"))
+    )
+    assert not [path for name in "so" for path in (tmp_path / name).glob("*")]

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from anomaly_routing import cluster
 from anomaly_routing.model.errors import OutOfTimeError
 from anomaly_routing.packing import lean
 from anomaly_routing.runs import RunStore
@@ -28,7 +29,7 @@ from anomaly_routing.variants import Catalogue, read_catalogue
 
 NO_TIME = "no time"
 FUTILE = 3  # times in a row that the workers may die without finishing a run
-DEATHS = ("BrokenProcessPool", "TerminatedWorkerError", "KilledWorker")  # by name: joblib and distributed are optional
+DEATHS = ("BrokenProcessPool", "TerminatedWorkerError")  # by name: joblib is optional
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 ALONE = threading.Lock()  # two trainings in one process would draw from one stream of random numbers
 
@@ -87,33 +88,42 @@ def work(task: Task, plan: Plan, seconds: float = 0.0) -> tuple[Task, str, float
 
 
 @lru_cache(maxsize=1)
-def inputs(tensors: Path, variants: Path) -> tuple[Tensors, Catalogue]:
-    """The market and the catalogue, read once a process."""
+def _read(tensors: Path, variants: Path, stamps: tuple) -> tuple[Tensors, Catalogue]:
     return Tensors.load(tensors), read_catalogue(variants)
+
+
+def inputs(tensors: Path, variants: Path) -> tuple[Tensors, Catalogue]:
+    """The market and the catalogue, read once a process, and again when a file is another: workers live long."""
+    files = [path.stat() for path in (tensors, variants)] if tensors.is_file() and variants.is_file() else []
+    return _read(tensors, variants, tuple((file.st_ino, file.st_mtime_ns, file.st_size) for file in files))
 
 
 def run(
     plan: Plan,
     pending: list[Task],
-    workers: int,
+    workers: int | None,
     backend: str = "loky",
     scheduler: str = "",
     after: Callable[[], object] = lambda: None,
 ) -> dict[Task, str]:
     """Train the tasks in `workers` processes; returns what went wrong, by task ("no time" where it ran out).
 
-    A worker that dies may take the pool with it: the rest is started again, unless that happens `FUTILE` times without
-    a finished run in between. Raises RuntimeError then, OSError when the disk is full, ValueError for a cluster whose
-    workers run several trainings in one process. after : called after a run.
+    workers : None for as many as the cluster behind `scheduler` has. after : called after a run.
+    A local worker that dies may take the pool with it: the rest is started again, unless that happens `FUTILE` times
+    without a finished run in between. Raises RuntimeError then, OSError when the disk is full, ValueError for a cluster
+    whose workers run several trainings in one process.
     """
     problems: dict[Task, str] = {}
     taken: list[float] = []
     futile = 0
-    with tqdm(total=len(pending), desc="trainings", unit="run") as bar, _backend(backend, scheduler, workers, plan):
+    with (
+        tqdm(total=len(pending), desc="trainings", unit="run") as bar,
+        _backend(backend, scheduler, workers, plan) as client,
+    ):
         while pending:
             done: set[Task] = set()
             try:
-                for task, problem, seconds in _results(plan, pending, workers, backend, taken):
+                for task, problem, seconds in _results(plan, pending, workers, client, taken, bar):
                     done.add(task)
                     bar.update()
                     if problem:
@@ -140,14 +150,19 @@ def run(
 
 
 def _results(
-    plan: Plan, pending: list[Task], workers: int, backend: str, taken: list[float]
+    plan: Plan, pending: list[Task], workers: int | None, client: object | None, taken: list[float], bar: tqdm
 ) -> Iterator[tuple[Task, str, float]]:
     """What `work` returns, in the order in which the trainings end. A task is handed out when a worker is free, with
     the median of the seconds that others took."""
     calls = ((task, plan, statistics.median(taken) if taken else 0.0) for task in pending)
-    if backend == "loky" and workers == 1:
+    if client:
+        for (task, *_), result in cluster.results(client, work, calls, workers, plan.deadline, bar.set_postfix_str):
+            if isinstance(result, TimeoutError):
+                result = task, NO_TIME, 0.0
+            yield (task, f"{type(result).__name__}: {result}", 0.0) if isinstance(result, Exception) else result
+    elif workers == 1:
         yield from (work(*call) for call in calls)
-    elif backend == "loky" and not find_spec("joblib"):
+    elif not find_spec("joblib"):
         yield from _spawned(calls, workers)
     else:
         from joblib import Parallel, delayed
@@ -168,11 +183,14 @@ def _spawned(calls: Iterator[tuple[Task, Plan, float]], workers: int) -> Iterato
 
 
 @contextlib.contextmanager
-def _backend(name: str, scheduler: str, workers: int, plan: Plan) -> Iterator[None]:
-    """This process, local processes with capped threads, or a Dask cluster."""
-    if name == "loky" and workers == 1:
+def _backend(name: str, scheduler: str, workers: int | None, plan: Plan) -> Iterator[object | None]:
+    """This process, local processes with capped threads, or a Dask cluster, of which a client is given."""
+    if name == "dask":
+        with cluster.connected(scheduler, workers) as client:
+            yield client
+    elif workers == 1:
         yield
-    elif name == "loky" and not find_spec("joblib"):
+    elif not find_spec("joblib"):
         before = {key: os.environ.get(key) for key in THREADS}
         os.environ |= dict.fromkeys(THREADS, str(plan.threads))  # the processes inherit it
         try:
@@ -180,26 +198,8 @@ def _backend(name: str, scheduler: str, workers: int, plan: Plan) -> Iterator[No
         finally:
             for key, value in before.items():
                 os.environ.pop(key) if value is None else os.environ.update({key: value})
-    elif name == "loky":
+    else:
         from joblib import parallel_config
 
         with parallel_config(backend="loky", inner_max_num_threads=plan.threads):
             yield
-    else:
-        from distributed import Client
-        from joblib import parallel_config
-
-        own = {} if scheduler else {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-        with Client(scheduler or None, **own) as client, parallel_config(backend="dask"):
-            _refuse_shared_processes(client.nthreads())
-            yield
-
-
-def _refuse_shared_processes(threads: dict[str, int]) -> None:
-    """Those that join later train one after the other, by `ALONE`."""
-    if shared := [address for address, n in threads.items() if n > 1]:
-        raise ValueError(
-            f"{len(shared)} workers of the cluster, first {shared[0]}, would run several trainings in one process, and "
-            "these would draw from one stream of random numbers: start workers of one thread, as many as there are "
-            "cores (SLURMCluster(cores=2, processes=2), dask worker --nworkers 2 --nthreads 1)"
-        )

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
-import json
 import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
 
 from anomaly_routing.files import replacing
-from anomaly_routing.runs import RunStore
+from anomaly_routing.runs import RunKey, RunStore, read_meta, read_run
 from anomaly_routing.tensors import Tensors
 from anomaly_routing.train import MODEL_NUMERICS
 
 SHARD_BYTES = 15_000_000
 SHARDS = 8
-TORN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, ValueError)
+TORN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, TypeError, ValueError)
 
 
 def export(runs: Iterable[Path], target: Path) -> list[Path]:
@@ -50,7 +48,7 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _write(path: Path, members: dict[str, bytes]) -> Path:
-    with replacing(path) as partial, tarfile.open(partial, "w") as shard:
+    with _room_in(path.parent), replacing(path) as partial, tarfile.open(partial, "w") as shard:
         for name, content in members.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
@@ -74,13 +72,13 @@ def _members(path: Path) -> dict[str, bytes]:
 def brought(source: Path, tensors: Tensors) -> dict[str, bytes]:
     """Name -> bytes of the runs below a folder, loose or in shards.
 
-    Raises ValueError when one is torn, of another market, other data or another `MODEL_NUMERICS`.
+    Raises ValueError when one is torn, misnamed, of another market, other data or another `MODEL_NUMERICS`.
     """
     found = {path.name: path.read_bytes() for path in sorted(source.rglob("[!.]*.npz"))}
     for path in sorted(source.rglob("[!.]*.tar")):
         found |= _members(path)
     for name, content in found.items():
-        if reason := _reason(name, io.BytesIO(content), tensors):
+        if reason := _reason(name, content, tensors):
             raise ValueError(f"{name} is {reason}: nothing was merged or added")
     return found
 
@@ -95,26 +93,40 @@ def merge(source: Path, store: RunStore, tensors: Tensors) -> list[str]:
         raise ValueError(f"{source} {what}: name the folder that --out has written")
     new = {name: content for name, content in found.items() if not (store.folder / name).exists()}
     for name, content in new.items():
-        with replacing(store.folder / name) as partial:
+        with _room_in(store.folder), replacing(store.folder / name) as partial:
             partial.write_bytes(content)
     return list(new)
 
 
 def foreign(folder: Path, tensors: Tensors) -> dict[Path, str]:
     """The runs of a folder that do not belong to the present data and arithmetic, with the reason. They are never used:
-    a run is found by its key. Raises ValueError for a torn one, which a key would find."""
-    reasons = {path: _reason(str(path), path, tensors) for path in sorted(folder.glob("[!.]*.npz"))}
+    a run is found by its key. Raises ValueError for a torn or misnamed one, which a key would find."""
+    reasons = {path: _reason(str(path), path.read_bytes(), tensors) for path in sorted(folder.glob("[!.]*.npz"))}
     return {path: reason for path, reason in reasons.items() if reason}
 
 
-def _reason(name: str, file: Path | BinaryIO, tensors: Tensors) -> str:
-    """Why a run is not of the present data and arithmetic, "" if it is."""
+def _reason(name: str, content: bytes, tensors: Tensors) -> str:
+    """Why a run is not of the present data and arithmetic, "" if it is. Raises ValueError for one that cannot be read
+    to its end, or whose name is not that of its key."""
     try:
-        with np.load(file) as stored:
-            key = json.loads(str(stored["meta"]))["key"]
-            market, data, numerics = (key[part] for part in ("market", "data_hash", "numerics"))
+        read_run(io.BytesIO(content))
+        key = RunKey(**read_meta(io.BytesIO(content))["key"])
     except TORN as error:
         raise ValueError(f"{name} is torn, or no run ({error}): delete it, then start again") from error
-    if (market, data) != (tensors.market, tensors.data_hash):
-        return f"a run on {market} with data {data[:12]}, not on {tensors.market} with {tensors.data_hash[:12]}"
-    return f"a run of numerics {numerics}, not {MODEL_NUMERICS}" if numerics != MODEL_NUMERICS else ""
+    if key.filename != Path(name).name:
+        raise ValueError(f"{name} holds the run {key.filename}: give it that name, or delete it, then start again")
+    if (key.market, key.data_hash) != (tensors.market, tensors.data_hash):
+        there, here = key.data_hash[:12], tensors.data_hash[:12]
+        return f"a run on {key.market} with data {there}, not on {tensors.market} with {here}"
+    return f"a run of numerics {key.numerics}, not {MODEL_NUMERICS}" if key.numerics != MODEL_NUMERICS else ""
+
+
+@contextlib.contextmanager
+def _room_in(folder: Path) -> Iterator[None]:
+    """Says where a disk is full: the system's own message does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(f"{error}: free some space for {folder}, then start again") from error
+        raise

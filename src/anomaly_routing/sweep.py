@@ -10,7 +10,7 @@ that is not expected to end in time, and stops one that does not after an epoch;
 `python -m anomaly_routing.sweep --market us100 --merge DIR`.
 
 Needs what `train` needs, and PyYAML unless `--variants-file` is what `python -m anomaly_routing.variants --json FILE`
-has written; a cluster needs joblib and distributed, several local workers take joblib if it is there.
+has written; a cluster needs distributed, several local workers take joblib if it is there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ ON_ONE_CARD = 4  # trainings; one alone waits for the launch of its small kernel
 REMEDIES = {
     "yaml": "write the variants as JSON where it is, `python -m anomaly_routing.variants --json FILE`, and name that "
     "file with --variants-file",
-    "joblib": "--backend dask needs it; local workers do not",
     "distributed": "--backend dask needs it; local workers do not",
 }
 
@@ -117,7 +116,7 @@ def _run(args: argparse.Namespace) -> dict[Task, str]:
     tier = args.tier or ("gpu" if card else "cpu")
     if tier not in catalogue.tiers:
         raise ValueError(f"no tier {tier!r}; there are: {', '.join(catalogue.tiers)}")
-    workers = args.workers or (ON_ONE_CARD if card else 1)
+    workers = args.workers or (None if args.scheduler else ON_ONE_CARD if card else 1)
     threads = args.threads or (1 if args.scheduler else max(1, (os.cpu_count() or 1) // workers))
     deadline = float("inf") if args.budget_minutes is None else began + 60 * args.budget_minutes
     scratch = args.scratch or paths.interim / "unfinished"
@@ -136,7 +135,9 @@ def _run(args: argparse.Namespace) -> dict[Task, str]:
     if args.out:
         brought(args.out, tensors)  # what it holds is kept, so it must be of these data
     carry()
-    print(f"{len(pending)} of {len(every)} trainings to do, tier {tier}, {workers} workers of {threads} threads")
+    print(
+        f"{len(pending)} of {len(every)} trainings to do, tier {tier}, {workers or 'all'} workers of {threads} threads"
+    )
     return run(plan, pending, workers, args.backend, args.scheduler, carry)
 
 
@@ -159,6 +160,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} is {value}; it must be an integer from 1 up")
+    if args.scheduler and args.backend != "dask":
+        raise ValueError(f"--scheduler {args.scheduler} needs --backend dask")
     if args.budget_minutes is not None and not args.budget_minutes >= 0:
         raise ValueError(f"--budget-minutes is {args.budget_minutes:g}; it must be a number that is not negative")
 
@@ -177,7 +180,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--tables", nargs="+", default=[], help="table2, table4, table6, table7, table8, designs")
     parser.add_argument("--seeds", type=int, help="how many, from 0; default: the tier's")
     parser.add_argument("--tier", help="a section `tiers` of the variants file; default: gpu on a card, else cpu")
-    parser.add_argument("--workers", type=int, help=f"default: {ON_ONE_CARD} on a card, else 1")
+    parser.add_argument("--workers", type=int, help=f"default: {ON_ONE_CARD} on a card, all of --scheduler, else 1")
     parser.add_argument("--threads", type=int, help="of a worker; default: the cores, shared out; 1 on a cluster")
     parser.add_argument("--backend", choices=("loky", "dask"), default="loky")
     parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a running Dask cluster")
