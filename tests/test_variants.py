@@ -238,6 +238,11 @@ WRONG = {
             ("fusion_scale", "no prior", {"use_prior": False, "fusion_scale": "raw"}),
             ("tau_rule", "equal weights", {"routing_rule": "uniform", "tau_rule": "rising"}),
             ("tau_rule", "the largest weight", {"routing_rule": "hard", "tau_rule": "rising"}),
+            ("gamma1", "the largest weight", {"routing_rule": "hard", "gamma1": 0.5}),
+            ("gamma2", "the largest weight", {"routing_rule": "hard", "gamma2": 0.5}),
+            ("balance", "the largest weight", {"routing_rule": "hard", "balance": 1.0}),
+            ("balance", "equal weights", {"routing_rule": "uniform", "balance": 1.0}),
+            ("div_sign", "no entropy", {"gamma1": 0, "div_sign": 1}),
             ("gamma1", "one expert", {"mechanisms": "one", "gamma1": 0.5}),
             ("mpi_c4", "one expert", {"mechanisms": "one", "mpi_c4": "std"}),
             ("balance", "one expert", {"mechanisms": "one", "balance": 1.0}),
@@ -252,6 +257,23 @@ WRONG = {
             ),
         )
     },
+    **{
+        f"the name {name!r}": (
+            lambda c, n=name: c["variants"].update({n: {"model": {"top_k": 3}}}),
+            "a name is letters",
+        )
+        for name in ("a/b", "../../x", "", ".x", "a--b", "a b", "x.")
+    },
+    "a variant twice": (
+        lambda c: c["variants"].update(x={"model": {"alpha_rule": "fixed", "alpha_fixed": 0}}),
+        "x is alpha0 under another name",
+    ),
+    "a judgement twice": (lambda c: c["variants"].update(x={"run": "full", "channel": "score"}), "x is no_mpi under"),
+    "numbers for dates": (lambda c: c["variants"]["no_covid"]["data"].update(without=[1, 2]), "two dates in order"),
+    "a day for a span": (
+        lambda c: c["variants"]["no_covid"]["data"].update(without="2020-02-20"),
+        "two dates in order",
+    ),
     "lessons that nobody writes": (lambda c: c["variants"].update(x={"model": {"teach": 0.5}}), "x: teach needs"),
     "an index that is not looked at": (
         lambda c: c["variants"].update(x={"run": "full", "channel": "score", "index": "mpi_c3"}),

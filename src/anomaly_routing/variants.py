@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,14 @@ SAYS = ("run", "channel", "index", "model", "training", "data")
 CHANNELS = ("both", "score")  # score and pressure index, or the score alone
 INDEX = ("mpi_c3", "mpi_c4")  # keys of the model that change the index alone
 DATA = ("later", "without")
+NAME = re.compile(r"[A-Za-z0-9]([._-]?[A-Za-z0-9])*")  # it is part of a file's name, between two "--"
 DEAD = (  # key of the model, and what makes it say nothing
     ("source_w", "sources", ("temporal",)),
     ("fusion_scale", "use_prior", (False,)),
-    ("tau_rule", "routing_rule", ("uniform", "hard")),
     ("gcn_loops", "use_prior", (False,)),
-    *((key, "routing_rule", ("uniform",)) for key in ("gamma1", "gamma2", "div_sign", "rec_rule")),
+    ("rec_rule", "routing_rule", ("uniform",)),
+    ("div_sign", "gamma1", (0,)),
+    *((key, "routing_rule", ("uniform", "hard")) for key in ("tau_rule", "gamma1", "gamma2", "div_sign", "balance")),
     *((key, "mechanisms", ("one",)) for key in ("tau_rule", "gamma1", "gamma2", "div_sign", "rec_rule", "mpi_c4")),
     *((key, "mechanisms", ("one",)) for key in ("contagion_sees", "balance", "gate_prior")),
 )
@@ -157,6 +161,8 @@ def _block(what: str, own: Any) -> dict[str, Any]:
 
 
 def _variant(name: str, own: dict[str, Any], preset: str) -> Variant:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"variant {name!r}: a name is letters and digits, with single . _ - between them")
     if unknown := sorted(set(own) - set(SAYS)):
         raise ValueError(f"variant {name} says {', '.join(unknown)}; it can say {', '.join(SAYS)}")
     parts = {part: _block(f"variant {name}: {part}", own.get(part)) for part in ("model", "training", "data")}
@@ -192,7 +198,8 @@ def _variant(name: str, own: dict[str, Any], preset: str) -> Variant:
     if "later" in variant.data and not is_count(variant.data["later"]):
         raise ValueError(f"variant {name}: later is {variant.data['later']!r}; it must be a number of sessions")
     if (span := variant.data.get("without")) is not None:
-        days = pd.to_datetime(pd.Series(span), errors="coerce")
+        said = isinstance(span, list) and all(isinstance(day, str | date) for day in span)
+        days = pd.to_datetime(pd.Series(span if said else []), errors="coerce")
         if len(days) != 2 or days.isna().any() or days[0] > days[1]:
             raise ValueError(f"variant {name}: without is {span!r}; it must be two dates in order")
     return variant
@@ -215,12 +222,17 @@ def _check_runs(variants: dict[str, Variant], preset: str) -> None:
 
 
 def _check_changes(catalogue: Catalogue) -> None:
-    """No variant is another name of `full` in every tier, or of the run that it shares."""
+    """No variant is, in every tier, another name of `full`, of another variant, or of the run that it shares."""
+    seen: dict[str, tuple] = {}
     for name, variant in catalogue.variants.items():
         judged_alike = variant.channel == CHANNELS[0] and not variant.index
         shares = {name != REFERENCE and catalogue.run_of(name, tier) == REFERENCE for tier in catalogue.tiers}
         if judged_alike and (variant.run != name or shares == {True}):
             raise ValueError(f"variant {name} changes nothing")
+        own = [catalogue._identity(variant.run, tier) for tier in catalogue.tiers], variant.channel, variant.index
+        if first := next((first for first, other in seen.items() if other == own), None):
+            raise ValueError(f"variant {name} is {first} under another name: keep one")
+        seen[name] = own
 
 
 def as_read(run: Run, variant: Variant) -> Run | None:
